@@ -1,0 +1,7 @@
+"""Callbacks for anybody's SB3 script, each useful alone."""
+
+from sb3_alignsam.callbacks.checkpoint import CheckpointCallback
+from sb3_alignsam.callbacks.evaluation import EvaluationCallback
+from sb3_alignsam.callbacks.metrics import ClickMetricsCallback
+
+__all__ = ["CheckpointCallback", "ClickMetricsCallback", "EvaluationCallback"]

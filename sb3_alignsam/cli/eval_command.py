@@ -1,0 +1,60 @@
+"""`sb3-alignsam eval`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_pairs
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.evaluation.agents import DEFAULT_BASELINES
+from sb3_alignsam.evaluation.run import evaluate_run
+
+
+@click.command("eval", cls=PairsCommand)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--load-best", is_flag=True, help="The best model on dev, not the last one.")
+@click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
+@click.option("--episodes", default="200", show_default=True, help="How many, spread over the split; or all.")
+@click.option("--clicks", type=int, help="Clicks an episode; else the run's budget.")
+@click.option("--baselines", default=",".join(DEFAULT_BASELINES), show_default=True, help="Names with commas between; or none.")
+@click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here, not to RUN/report.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures and curves; else RUN/report.")
+def command(
+    run: Path,
+    load_best: bool,
+    split: str | None,
+    episodes: str,
+    clicks: int | None,
+    baselines: str,
+    env_kwargs: tuple[str, ...],
+    json_file: Path | None,
+    out: Path | None,
+) -> None:
+    """Measure an agent, RUN folder or zip, against baselines: mIoU after each click.
+
+    \b
+    sb3-alignsam eval logs/ppo/SamSegShapes-v0_1 --episodes all
+    sb3-alignsam eval logs/ppo/SamSegCoco-v0_1 --split val2017
+    """
+    if clicks is not None:
+        check_at_least("--clicks", clicks, 1)
+    if episodes != "all" and (not episodes.isdigit() or int(episodes) < 1):
+        raise InputError(f"--episodes needs a whole number >= 1, or all; got '{episodes}'")
+    evaluate_run(
+        run,
+        split=split,
+        load_best=load_best,
+        episodes=None if episodes == "all" else int(episodes),
+        clicks=clicks,
+        baselines=[] if baselines in ("", "none") else baselines.split(","),
+        env_kwargs=read_pairs(env_kwargs, "--env-kwargs"),
+        out=out,
+        json_file=json_file,
+        console=Console(),
+        progress=sys.stdout.isatty(),
+    )

@@ -1,0 +1,51 @@
+"""What the commands share: rl-zoo3's ``key:value`` options and one-line errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.keywords import parse_value
+
+PAIRS_OPTIONS = ("--env-kwargs", "-params", "--hyperparams")
+
+
+class PairsCommand(click.Command):
+    """A command whose `PAIRS_OPTIONS` take any number of values, as argparse's ``nargs='+'`` does in rl-zoo3."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its values, which is the form that click understands."""
+        regrouped: list[str] = []
+        current: str | None = None
+        for arg in args:
+            if arg in PAIRS_OPTIONS:
+                current = "--hyperparams" if arg == "-params" else arg
+            elif arg.startswith("-") or current is None:
+                current = None
+                regrouped.append(arg)
+            else:
+                regrouped += [current, arg]
+        return super().parse_args(ctx, regrouped)
+
+
+def read_pairs(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """``key:value`` pairs as a mapping, values read as YAML.
+
+    :raises InputError: a pair has no colon or no key.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, colon, text = pair.partition(":")
+        if not colon or not key:
+            raise InputError(f"{option} takes key:value pairs, got '{pair}'")
+        values[key] = parse_value(text)
+    return values
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """:raises InputError: the option's value is too small."""
+    if value < least:
+        raise InputError(f"{name} needs a whole number >= {least}, got {value}")

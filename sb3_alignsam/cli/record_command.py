@@ -1,0 +1,45 @@
+"""`sb3-alignsam record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_pairs
+from sb3_alignsam.evaluation.agents import load_agent
+from sb3_alignsam.evaluation.films import record_films, write_animation
+from sb3_alignsam.evaluation.protocol import spread
+
+
+@click.command("record", cls=PairsCommand)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--episodes", "-n", default=4, show_default=True, help="How many, spread over the split.")
+@click.option("--load-best", is_flag=True, help="The best model on dev, not the last one.")
+@click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
+@click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the films; else RUN/videos.")
+@click.option("--gif", type=click.Path(dir_okay=False, path_type=Path), help="Also write one animated picture of all.")
+def command(
+    run: Path,
+    episodes: int,
+    load_best: bool,
+    split: str | None,
+    env_kwargs: tuple[str, ...],
+    out: Path | None,
+    gif: Path | None,
+) -> None:
+    """Film an agent, RUN folder or zip, one mp4 an episode.
+
+    \b
+    sb3-alignsam record logs/ppo/SamSegShapes-v0_1 -n 4
+    """
+    check_at_least("--episodes", episodes, 1)
+    kwargs = {**read_pairs(env_kwargs, "--env-kwargs"), "render_mode": "rgb_array"}
+    agent = load_agent(run, split, load_best, kwargs)
+    indices = spread(len(agent.env.dataset), episodes)
+    for path in record_films(agent, indices, out or agent.zip_path.parent / "videos"):
+        click.echo(path)
+    if gif is not None:
+        write_animation(agent, indices, gif)
+        click.echo(gif)

@@ -1,0 +1,57 @@
+"""From a dataset's name to a `Dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from sb3_alignsam.datasets.base import Dataset
+from sb3_alignsam.datasets.coco import CocoDataset
+from sb3_alignsam.datasets.shapes import ShapesDataset
+from sb3_alignsam.errors import InputError
+
+DATASETS = ("shapes", "coco")
+Subset = Literal["all", "fit", "dev"]
+DEV_SHARE = 0.05
+"""Share of a training split's images that is kept for choosing the best model."""
+
+
+def load_dataset(
+    name: str = "shapes",
+    split: str | None = None,
+    *,
+    subset: Subset = "all",
+    root: str | Path | None = None,
+    categories: Sequence[str] | None = None,
+) -> Dataset:
+    """Open a dataset.
+
+    :param name: ``shapes`` or ``coco``.
+    :param split: ``train``, ``dev`` or ``val`` for shapes; the folder's own name for coco. None: the training split.
+    :param subset: which part of it: ``all``; ``dev``, what the best model is chosen on: of shapes its own dev split, of
+        other datasets `DEV_SHARE` of the images by a hash of their id; ``fit``: all but that.
+    :param root: folder of a dataset that lies in files.
+    :param categories: target categories; None: all.
+    :raises InputError: a name, path or category cannot be used.
+    """
+    if isinstance(categories, str):
+        categories = [categories]
+    if name == "shapes":
+        if root is not None:
+            raise InputError("dataset 'shapes' is drawn, it has no root; leave root out or use dataset:coco")
+        return ShapesDataset("dev" if subset == "dev" else split or "train", categories)
+    if name == "coco":
+        if root is None:
+            raise InputError("dataset 'coco' needs the folder that holds it: root:FOLDER")
+        keep = None if subset == "all" else partial(_in_subset, subset == "dev")
+        return CocoDataset(root, split or "train2017", categories=categories, keep_image=keep)
+    raise InputError(f"dataset '{name}' is not known; known: {', '.join(DATASETS)}")
+
+
+def _in_subset(dev: bool, image_id: int) -> bool:
+    """Whether an image lies in the dev part (or in the rest), by a hash that no reordering or renaming changes."""
+    digest = hashlib.sha256(str(image_id).encode()).digest()
+    return (int.from_bytes(digest[:8], "big") / 2**64 < DEV_SHARE) == dev

@@ -1,0 +1,175 @@
+"""One episode: an image, a target, the clicks so far and the answer they gave. Plain data and the rules of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch as th
+
+from sb3_alignsam.datasets.base import Sample
+from sb3_alignsam.envs.rewards import Score, mask_score
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.clicks import Click, Clicks
+from sb3_alignsam.perception.segmenter import MASK_THRESHOLD, Segmenter, upsample_logits
+
+Target = Literal["category", "instance"]
+AnswerRule = Literal["best_predicted", "last"]
+FOUND_IOU = 0.5
+"""IoU with an instance from which an answer counts as having found it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A full-size mask and what is known of it.
+
+    :param mask: (H, W) bool. :param predicted_iou: the segmenter's own estimate, 0 for the empty mask at the start.
+    :param score: IoU or Dice with ground truth, for rewards and metrics only.
+    """
+
+    mask: np.ndarray
+    predicted_iou: float
+    score: float
+
+
+@dataclass
+class ClickEpisode:
+    """An episode of the task (design of the environment: docs/task.md). Ground truth is read for scores only.
+
+    :param sample: image and ground truth.
+    :param embedding: SAM's image embedding, (C, h, w) float16.
+    :param target: ``category``: the union of the instances; ``instance``: one that was not found yet, the one that
+        the answer overlaps most.
+    :param answer_rule: ``best_predicted``: the mask of highest predicted IoU so far; ``last``: the latest.
+    :param score_kind: ``iou`` or ``dice``.
+    :param found: which instances earlier episodes on this image have found, (N,) bool; None: none.
+    :param excluded: pixels of the answers that found them, (H, W) bool; None: none.
+    """
+
+    sample: Sample
+    embedding: np.ndarray
+    target: Target = "category"
+    answer_rule: AnswerRule = "best_predicted"
+    score_kind: Score = "iou"
+    found: np.ndarray | None = None
+    excluded: np.ndarray | None = None
+    clicks: list[Click] = field(default_factory=list)
+    low_res: th.Tensor | None = None
+    """Logits of the latest mask, (1, 4h, 4w) float32, fed back with the next click; None before the first."""
+
+    def __post_init__(self) -> None:
+        shape = self.image_size
+        self.found = np.zeros(len(self.sample.instances), bool) if self.found is None else self.found
+        self.excluded = np.zeros(shape, bool) if self.excluded is None else self.excluded
+        empty = np.zeros(shape, bool)
+        self.last = self.answer = Answer(empty, 0.0, self.score(empty))
+        self.best_score = self.answer.score
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        return self.sample.image.shape[0], self.sample.image.shape[1]
+
+    def gt(self, mask: np.ndarray) -> np.ndarray:
+        """Ground truth by which `mask` is judged, (H, W) bool."""
+        if self.target == "category":
+            return self.sample.union
+        left = np.flatnonzero(~self.found)
+        if not len(left):
+            return np.zeros(self.image_size, bool)
+        overlaps = [mask_score(mask, self.sample.instances[index], self.ignore) for index in left]
+        if max(overlaps) == 0:  # Nothing is touched yet: the largest instance stands for the target.
+            overlaps = [np.count_nonzero(self.sample.instances[index]) for index in left]
+        return self.sample.instances[left[int(np.argmax(overlaps))]]
+
+    @property
+    def ignore(self) -> np.ndarray:
+        """Pixels that count for nothing, (H, W) bool."""
+        return self.sample.ignore
+
+    def score(self, mask: np.ndarray, kind: Score | None = None) -> float:
+        """Score of a mask against ground truth, in [0, 1]; of the episode's own kind where none is named."""
+        return mask_score(mask, self.gt(mask), self.ignore, kind or self.score_kind)
+
+    def wanted(self) -> np.ndarray:
+        """Where a positive click agrees with ground truth: any instance that is still to be found, (H, W) bool."""
+        if self.target == "category":
+            return self.sample.union
+        return self.sample.instances[~self.found].any(axis=0)
+
+    def click(self, click: Click, segmenter: Segmenter) -> None:
+        """Place one click, at any pixel of the image, and take the mask that it gives.
+
+        :raises InputError: the click lies outside the image.
+        """
+        click_together([self], [click], segmenter)
+
+    def place(self, click: Click) -> None:
+        """Note a click whose mask follows by `receive`; so many episodes can share one call of the segmenter."""
+        height, width = self.image_size
+        if not (0 <= click.x < width and 0 <= click.y < height):
+            raise InputError(f"click ({click.x}, {click.y}) lies outside the {width}x{height} image")
+        self.clicks.append(click)
+
+    def receive(self, low_res: th.Tensor, iou: th.Tensor, image_size: int) -> None:
+        """Take the candidate masks of the click just placed; the one of highest predicted IoU is the mask.
+
+        :param low_res: (M, 4h, 4w) logits. :param iou: (M,) predicted. :param image_size: side of SAM's square.
+        """
+        best = int(iou.argmax())
+        self.low_res = low_res[best : best + 1].clone()
+        logits = upsample_logits(self.low_res, self.image_size, image_size)[0]
+        mask = (logits > MASK_THRESHOLD).cpu().numpy() & ~self.excluded
+        self.last = Answer(mask, float(iou[best]), self.score(mask))
+        first = len(self.clicks) == 1
+        if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
+            self.answer = self.last
+        self.best_score = max(self.best_score, self.answer.score)
+
+    def next_object(self) -> ClickEpisode | None:
+        """With ``target: instance``: an episode for the next object of this image, None where none is left.
+
+        The answer's pixels are excluded from then on, whether or not it found an instance; without a new found
+        instance there is no next one, since the same clicks would be made again.
+        """
+        overlaps = [mask_score(self.answer.mask, each, self.ignore) for each in self.sample.instances]
+        hits = np.array([overlap >= FOUND_IOU for overlap in overlaps], bool) & ~self.found
+        found = self.found | hits
+        if self.target != "instance" or not hits.any() or found.all():
+            return None
+        return ClickEpisode(
+            self.sample,
+            self.embedding,
+            self.target,
+            self.answer_rule,
+            self.score_kind,
+            found,
+            self.excluded | self.answer.mask,
+        )
+
+
+def click_together(episodes: Sequence[ClickEpisode], clicks: Sequence[Click | None], segmenter: Segmenter) -> None:
+    """Place one click in each episode (None: in that one nothing) with one batched call of the segmenter, or two.
+
+    Two where first clicks, which give three candidates, meet later ones, which give one.
+    """
+    moved = [(episode, click) for episode, click in zip(episodes, clicks, strict=True) if click is not None]
+    for episode, click in moved:
+        episode.place(click)
+    for group in ([e for e, _ in moved if len(e.clicks) == 1], [e for e, _ in moved if len(e.clicks) > 1]):
+        if not group:
+            continue
+        previous = None if group[0].low_res is None else th.stack([_logits(episode) for episode in group])
+        embeddings = th.from_numpy(np.stack([episode.embedding for episode in group]))
+        prompts = [Clicks.of(episode.clicks) for episode in group]
+        masks = segmenter.segment(embeddings, prompts, [episode.image_size for episode in group], previous)
+        for row, episode in enumerate(group):
+            episode.receive(masks.low_res[row], masks.iou[row], segmenter.image_size)
+
+
+def _logits(episode: ClickEpisode) -> th.Tensor:
+    if episode.low_res is None:
+        raise RuntimeError("a mask is missing: receive() must follow place()")
+    return episode.low_res

@@ -1,0 +1,214 @@
+"""`SamSegEnv`: the click task as a plain `gymnasium.Env`, with everything it observes in every observation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_alignsam.datasets.base import Dataset, Sample
+from sb3_alignsam.datasets.loading import Subset, load_dataset
+from sb3_alignsam.envs.click_grid import ClickGrid
+from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target
+from sb3_alignsam.envs.observations import DEFAULT_KEYS, Observations, embed
+from sb3_alignsam.envs.rendering import render_episode
+from sb3_alignsam.envs.rewards import RewardWeights, Score, gain_term, label_term
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.loading import shared_segmenter
+from sb3_alignsam.perception.segmenter import Segmenter
+
+DEFAULT_NUM_PATCHES = 16
+DEFAULT_MAX_STEPS = 5
+_CHOICES = {
+    "target": ("category", "instance"),
+    "score": ("iou", "dice"),
+    "gain_against": ("last", "best"),
+    "answer": ("best_predicted", "last"),
+}
+
+
+class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
+    """An agent sees a photograph and a category name and places clicks; a frozen SAM turns the clicks into a mask.
+
+    ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn. Every ``info`` holds
+    ``iou``, ``dice`` (of the answer), ``last_iou`` (of the latest mask), ``predicted_iou``, ``image_id``, ``category``,
+    and after a step ``reward_terms``, the unweighted terms of the reward.
+
+    :param dataset: ``shapes``, ``coco`` or a `Dataset`.
+    :param split: which split of it; None: the one to train on.
+    :param subset: ``all`` of the split, or its ``fit`` or ``dev`` part (see `load_dataset`).
+    :param root: folder of a dataset that lies in files.
+    :param categories: target categories; None: all.
+    :param segmenter: ``tiny``, or a `Segmenter`.
+    :param checkpoint: its weights; None: those that ship with the package.
+    :param device: where the segmenter runs.
+    :param num_patches: patches a side of the click grid; at most one of this and `patch_size`. None of both: 16.
+    :param patch_size: side of a patch in pixels of SAM's padded square.
+    :param max_steps: click budget of an episode, >= 1.
+    :param allow_stop: adds the *stop* action.
+    :param target: ``category``: all instances together; ``instance``: one at a time, found ones excluded.
+    :param rewards: weights by term, see `RewardWeights`.
+    :param score: ``iou`` or ``dice``, what gains and final scores are measured in.
+    :param gain_against: ``last`` or ``best``, see `gain_term`.
+    :param answer: ``best_predicted`` or ``last``, see `ClickEpisode`.
+    :param observation_keys: which observations to send; None: `DEFAULT_KEYS`.
+    :param render_mode: ``rgb_array`` or None.
+    :param render_size: side in pixels of each of a frame's three pictures.
+    :raises InputError: a value cannot be used; the message names it.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012 - gymnasium's own form
+
+    def __init__(
+        self,
+        *,
+        dataset: str | Dataset = "shapes",
+        split: str | None = None,
+        subset: Subset = "all",
+        root: str | Path | None = None,
+        categories: Sequence[str] | None = None,
+        segmenter: str | Segmenter = "tiny",
+        checkpoint: str | None = None,
+        device: str = "cpu",
+        num_patches: int | None = None,
+        patch_size: int | None = None,
+        max_steps: int = DEFAULT_MAX_STEPS,
+        allow_stop: bool = False,
+        target: Target = "category",
+        rewards: Mapping[str, float] | None = None,
+        score: Score = "iou",
+        gain_against: Literal["best", "last"] = "last",
+        answer: AnswerRule = "best_predicted",
+        observation_keys: Sequence[str] | None = None,
+        render_mode: str | None = None,
+        render_size: int = 320,
+    ) -> None:
+        for name, value in (("target", target), ("score", score), ("gain_against", gain_against), ("answer", answer)):
+            if value not in _CHOICES[name]:
+                raise InputError(f"{name} '{value}' is not known; known: {', '.join(_CHOICES[name])}")
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+            raise InputError(f"max_steps needs a whole number >= 1, got {max_steps!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise InputError(f"render_mode '{render_mode}' is not known; known: rgb_array")
+        self.dataset = (
+            load_dataset(dataset, split, subset=subset, root=root, categories=categories)
+            if isinstance(dataset, str)
+            else dataset
+        )
+        self.segmenter = (
+            shared_segmenter(segmenter, checkpoint, device) if isinstance(segmenter, str) else segmenter
+        )
+        if num_patches is None and patch_size is None:
+            num_patches = DEFAULT_NUM_PATCHES
+        size = self.segmenter.image_size
+        self.grid = ClickGrid(size, num_patches=num_patches, patch_size=patch_size, allow_stop=allow_stop)
+        self.max_steps = max_steps
+        self.target, self.score_kind, self.gain_against, self.answer_rule = target, score, gain_against, answer
+        self.weights = RewardWeights.from_mapping(rewards)
+        keys = DEFAULT_KEYS if observation_keys is None else observation_keys
+        self.observations = Observations(
+            self.segmenter.embedding_shape, size, self.grid, self.dataset.categories, max_steps, keys
+        )
+        self.observation_space = self.observations.space()
+        self.action_space = spaces.Discrete(self.grid.num_actions)
+        self.render_mode, self.render_size = render_mode, render_size
+        self._episode: ClickEpisode | None = None
+        self._steps = 0
+        self._reward = 0.0
+
+    @property
+    def episode(self) -> ClickEpisode:
+        """The running episode. :raises RuntimeError: before the first reset."""
+        if self._episode is None:
+            raise RuntimeError("call reset() first")
+        return self._episode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode; see the class for `options`.
+
+        With ``target: instance``, an episode whose answer found an instance is followed by one for the next instance
+        of the same image.
+        """
+        super().reset(seed=seed)
+        following = self._episode.next_object() if self._episode is not None and seed is None and not options else None
+        if following is not None:
+            self._episode = following
+        else:
+            index = (options or {}).get("index")
+            self._episode = self._start(self.dataset.sample(self.np_random)) if index is None else self.fixed_episode(index)
+        self._steps, self._reward = 0, 0.0
+        return self.observations.of(self.episode, 0), self._info()
+
+    def step(self, action: np.int64) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Place one click or stop. Ends when the budget is used; nothing is ever truncated."""
+        episode = self.episode
+        last, best = episode.answer.score, episode.best_score
+        terms = {"gain": 0.0, "label": 0.0, "repeat": 0.0, "step_cost": 0.0, "final": 0.0}
+        self._steps += 1
+        stopped = int(action) == self.grid.stop_action
+        if not stopped:
+            terms["step_cost"] = 1.0
+            if self.action_masks()[int(action)]:
+                click = self.grid.click(int(action), *episode.image_size)
+                terms["label"] = label_term(
+                    click.positive, bool(episode.wanted()[click.y, click.x]), bool(episode.ignore[click.y, click.x])
+                )
+                episode.click(click, self.segmenter)
+                terms["gain"] = gain_term(episode.answer.score, last, best, self.gain_against)
+            else:
+                terms["repeat"] = 1.0
+        terminated = stopped or self._steps >= self.max_steps
+        if terminated:
+            terms["final"] = episode.answer.score
+        self._reward = self.weights.total(terms)
+        info = self._info() | {"reward_terms": terms}
+        return self.observations.of(episode, self._steps), self._reward, terminated, False, info
+
+    def fixed_episode(self, index: int) -> ClickEpisode:
+        """The dataset's fixed episode `index`, fresh; the running one goes on untouched."""
+        return self._start(self.dataset.get(index))
+
+    def _start(self, sample: Sample) -> ClickEpisode:
+        embedding = embed(self.segmenter.encode([sample.image])[0])
+        return ClickEpisode(sample, embedding, self.target, self.answer_rule, self.score_kind)
+
+    def action_masks(self) -> np.ndarray:
+        """Which actions do something now, (num_actions,) bool; the name sb3-contrib's MaskablePPO looks for."""
+        return self.action_masks_of(self.episode)
+
+    def action_masks_of(self, episode: ClickEpisode) -> np.ndarray:
+        """Which actions do something in an episode of this environment's kind, (num_actions,) bool."""
+        clicked = np.zeros((self.grid.num_patches, self.grid.num_patches), bool)
+        for click in episode.clicks:
+            clicked[self.grid.patch(click, *episode.image_size)] = True
+        return self.grid.action_mask(clicked, *episode.image_size)
+
+    def render(self) -> np.ndarray | None:
+        """One frame, see `render_episode`; None without ``render_mode="rgb_array"``."""
+        if self.render_mode is None:
+            return None
+        episode = self.episode
+        info = self._info()
+        headline = f"{episode.sample.category}   click {self._steps} of {self.max_steps}"
+        figures = f"reward {self._reward:+.2f}   IoU {info['iou']:.2f}   predicted {info['predicted_iou']:.2f}"
+        gt = episode.gt(episode.answer.mask)
+        return render_episode(
+            episode.sample.image, gt, episode.answer.mask, episode.clicks, headline, figures, self.render_size
+        )
+
+    def _info(self) -> dict[str, Any]:
+        episode = self.episode
+        return {
+            "iou": episode.score(episode.answer.mask, "iou"),
+            "dice": episode.score(episode.answer.mask, "dice"),
+            "last_iou": episode.score(episode.last.mask, "iou"),
+            "predicted_iou": episode.answer.predicted_iou,
+            "image_id": episode.sample.image_id,
+            "category": episode.sample.category,
+        }

@@ -1,0 +1,5 @@
+"""The one exception for a user's mistake; the command line prints it as a single line and exits with code 2."""
+
+
+class InputError(ValueError):
+    """A path, name, value or file that the user gave cannot be used. The message says what, where and how to mend it."""

@@ -1,0 +1,93 @@
+"""Checks values that a user wrote (YAML, ``key:value``) against a function's signature, before it is called."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sb3_alignsam.errors import InputError
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as YAML does, and ``1e-3`` as a number, which YAML 1.1 takes for a word.
+
+    :raises InputError: it is no YAML.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"value '{text}' cannot be read: {' '.join(str(error).split())[:150]}") from error
+    return as_number(value)
+
+
+def as_number(value: Any) -> Any:
+    """A word that is a number in scientific notation, such as ``1e-3``, as a float; all else unchanged."""
+    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def unknown_name(name: str, known: Collection[str], what: str) -> InputError:
+    """The error for a name that is not among those known, with its nearest matches."""
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known))}"
+    return InputError(f"{what} '{name}' is not known; {hint}")
+
+
+def check_keywords(function: Callable[..., Any], values: Mapping[str, Any], what: str, hidden: Collection[str] = ()) -> None:
+    """Check that a function takes these keywords with values of these types.
+
+    :param hidden: parameters that a user may not set.
+    :raises InputError: names the first keyword that is unknown or of another type.
+    """
+    hints = {name: hint for name, hint in get_type_hints(function).items() if name != "return" and name not in hidden}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown_name(str(name), hints, what)
+        if not _fits(value, hints[name]):
+            raise InputError(f"{what} '{name}' needs {_describe(hints[name])}, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is Sequence or origin is list:
+        return isinstance(value, list | tuple) and all(_fits(each, arguments[0]) for each in value)
+    if origin is Mapping or origin is dict:
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    # Other classes (callables, protocols, objects of libraries) cannot be written in YAML: only real instances fit.
+    return isinstance(value, hint) if isinstance(hint, type) and not getattr(hint, "_is_protocol", False) else callable(value)
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        parts = [_describe(each) for each in arguments]
+        return " or ".join(part for part in dict.fromkeys(parts) if part)
+    if origin is Literal:
+        return "one of " + ", ".join(str(each) for each in arguments)
+    if origin in (Sequence, list):
+        return "a list"
+    if origin in (Mapping, dict):
+        return "a mapping"
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", Path: "a path"}
+    return names.get(hint, "")

@@ -1,0 +1,86 @@
+"""Clicks, and the rule by which a person who knows the ground truth would place the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click on an image.
+
+    :param x: column in pixels of the original image, from the left.
+    :param y: row in pixels of the original image, from the top.
+    :param positive: the pixel belongs to the target, or does not.
+    """
+
+    x: int
+    y: int
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """All clicks on one image so far, as the segmenter takes them.
+
+    :param points_xy: (N, 2) x, y in pixels of the original image; stored as float32.
+    :param labels: (N,) 1 positive, 0 negative; stored as int64.
+    :raises ValueError: the shapes do not fit, a label is neither 0 nor 1, or there is no click.
+    """
+
+    points_xy: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points_xy, np.float32)
+        labels = np.asarray(self.labels, np.int64)
+        if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1] or not len(points):
+            raise ValueError(f"clicks need points (N, 2) and labels (N,), N >= 1; got {points.shape} and {labels.shape}")
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"click labels are 1 (positive) or 0 (negative); got {labels.tolist()}")
+        object.__setattr__(self, "points_xy", points)
+        object.__setattr__(self, "labels", labels)
+
+    @classmethod
+    def of(cls, clicks: Sequence[Click]) -> Clicks:
+        """Collect single clicks."""
+        return cls(np.array([[c.x, c.y] for c in clicks]), np.array([c.positive for c in clicks]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def oracle_click(
+    gt: np.ndarray, prediction: np.ndarray, ignore: np.ndarray | None = None, clicked: Iterable[Click] | None = None
+) -> Click:
+    """The next click by RITM's rule: the inmost pixel of the missed or of the surplus region, whichever lies deeper.
+
+    Sofiiuk et al., "Reviving Iterative Training with Mask Guidance", 2021, section 4 (their `Clicker`): distance
+    transforms with the border counted as outside; a pixel that was clicked before is not clicked again. Where
+    nothing is wrong, the rule yields a negative click at the first pixel.
+
+    :param gt: ground truth, (H, W) bool.
+    :param prediction: current mask, (H, W) bool.
+    :param ignore: pixels that are neither right nor wrong, (H, W) bool.
+    :param clicked: clicks made so far.
+    """
+    gt, prediction = np.asarray(gt, bool), np.asarray(prediction, bool)
+    counted = np.ones_like(gt) if ignore is None else ~np.asarray(ignore, bool)
+    missed = _depth(gt & ~prediction & counted)
+    surplus = _depth(~gt & prediction & counted)
+    for click in clicked or ():
+        missed[click.y, click.x] = surplus[click.y, click.x] = 0
+    positive = bool(missed.max() > surplus.max())
+    depth = missed if positive else surplus
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return Click(int(x), int(y), positive)
+
+
+def _depth(region: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the outside of `region`, the picture's border included; (H, W) float32."""
+    padded = np.pad(region.astype(np.uint8), 1)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, 0)[1:-1, 1:-1]

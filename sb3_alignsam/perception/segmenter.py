@@ -1,0 +1,164 @@
+"""The one interface to a frozen Segment Anything Model: images become embeddings, clicks become masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_alignsam.perception.clicks import Clicks
+from sb3_alignsam.perception.decoder import ClickDecoder
+from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape, to_square
+
+MASK_THRESHOLD = 0.0
+"""A pixel belongs to the mask where its logit is above this (Segment Anything, `Sam.mask_threshold`)."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What `Segmenter.segment` found for B images.
+
+    :param low_res: logits on SAM's low-resolution padded square, (B, M, 4h, 4w) float32.
+    :param iou: predicted IoU of each mask, (B, M) float32; a regression output, it can leave [0, 1] a little.
+    :param image_sizes: (H, W) of each original image in pixels.
+    :param image_size: side of SAM's padded square in pixels.
+    """
+
+    low_res: th.Tensor
+    iou: th.Tensor
+    image_sizes: tuple[tuple[int, int], ...]
+    image_size: int
+
+    def upsample(self, index: int) -> th.Tensor:
+        """Logits of one image's masks at its original size, (M, H, W) float32.
+
+        Bilinear to the padded square, cropped, bilinear to the image (Segment Anything, `Sam.postprocess_masks`).
+        """
+        return upsample_logits(self.low_res[index], self.image_sizes[index], self.image_size)
+
+
+def upsample_logits(low_res: th.Tensor, shape: tuple[int, int], image_size: int) -> th.Tensor:
+    """Low-res logits of one image, (M, 4h, 4w), at its original (H, W); (M, H, W)."""
+    square = F.interpolate(low_res[None], (image_size, image_size), mode="bilinear", align_corners=False)
+    height, width = resized_shape(*shape, image_size)
+    if (height, width) == shape:
+        return square[0, :, :height, :width]
+    return F.interpolate(square[..., :height, :width], shape, mode="bilinear", align_corners=False)[0]
+
+
+class Segmenter:
+    """A frozen SAM. It holds no state between calls and never trains.
+
+    :param name: what it was loaded as.
+    :param encoder: module from normalised pixels (B, 3, S, S) to embeddings (B, C, h, w).
+    :param decoder: SAM's prompt encoder and mask decoder.
+    :param image_size: side S of the padded square in pixels.
+    :param pixel_mean: RGB mean in 0..255. :param pixel_std: RGB standard deviation in 0..255.
+    :param device: where it runs. :param dtype: floating-point type of its weights and activations.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: nn.Module,
+        decoder: ClickDecoder,
+        *,
+        image_size: int,
+        embedding_shape: tuple[int, int, int],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        device: str | th.device = "cpu",
+        dtype: th.dtype = th.float32,
+    ) -> None:
+        self.name = name
+        self.image_size = image_size
+        self.embedding_shape = embedding_shape
+        self.device = th.device(device)
+        self.dtype = dtype
+        self._encoder = encoder.eval().requires_grad_(False).to(self.device, dtype, memory_format=th.channels_last)
+        self._decoder = decoder.eval().requires_grad_(False).to(self.device, dtype)
+        self._mean = np.asarray(pixel_mean, np.float32)
+        self._std = np.asarray(pixel_std, np.float32)
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the low-res logits: four times the embedding's."""
+        return 4 * self.embedding_shape[1]
+
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
+        """Resize, normalise and pad one image, (H, W, 3) uint8 RGB, to (S, S, 3) float32; padding is 0."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"an image is (H, W, 3) uint8; got {image.shape} {image.dtype}")
+        resized = resize_longest_side(image, self.image_size)
+        square = np.zeros((self.image_size, self.image_size, 3), np.float32)
+        square[: resized.shape[0], : resized.shape[1]] = (resized - self._mean) / self._std
+        return square
+
+    @th.inference_mode()
+    def encode(self, images: Sequence[np.ndarray]) -> th.Tensor:
+        """Embed images, each (H, W, 3) uint8 RGB of any size; (B, C, h, w) float32 on the device."""
+        pixels = np.stack([self.preprocess(image) for image in images])
+        # The NHWC array seen as NCHW is channels-last memory: no copy is made.
+        batch = th.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, self.dtype)
+        return self._encoder(batch).float()
+
+    @th.inference_mode()
+    def segment(
+        self,
+        embeddings: th.Tensor,
+        clicks: Sequence[Clicks],
+        image_sizes: Sequence[tuple[int, int]],
+        previous: th.Tensor | None = None,
+        multimask: bool | None = None,
+    ) -> Masks:
+        """Masks for one prompt an image. Images with equally many clicks run as one batch, nothing is padded.
+
+        :param embeddings: (B, C, h, w), any floating-point type.
+        :param clicks: B of them, in pixels of each original image.
+        :param image_sizes: (H, W) of each original image.
+        :param previous: low-res logits to refine, (B, 1, 4h, 4w), or None for no previous mask.
+        :param multimask: three candidates (True) or one (False); None: three where there is a single click. Three and
+            one cannot be mixed in a call: with None, either every image has a single click or none has.
+        :raises ValueError: the lengths differ, or None is asked for a mixture.
+        """
+        counts = [len(each) for each in clicks]
+        if not (len(embeddings) == len(counts) == len(image_sizes)) or (
+            previous is not None and len(previous) != len(counts)
+        ):
+            raise ValueError("embeddings, clicks, image_sizes and previous must be of one length")
+        if multimask is None:
+            if len({count == 1 for count in counts}) > 1:
+                raise ValueError("single clicks give three masks and more clicks one: say multimask=True or False")
+            multimask = counts[0] == 1
+        candidates = 3 if multimask else 1
+        low_res = th.empty(len(counts), candidates, self.low_res_size, self.low_res_size, device=self.device)
+        iou = th.empty(len(counts), candidates, device=self.device)
+        for count in sorted(set(counts)):
+            rows = [row for row, each in enumerate(counts) if each == count]
+            masks = self._decode(embeddings, clicks, image_sizes, previous, multimask, rows)
+            low_res[rows], iou[rows] = masks
+        return Masks(low_res, iou, tuple(image_sizes), self.image_size)
+
+    def _decode(
+        self,
+        embeddings: th.Tensor,
+        clicks: Sequence[Clicks],
+        image_sizes: Sequence[tuple[int, int]],
+        previous: th.Tensor | None,
+        multimask: bool,
+        rows: list[int],
+    ) -> tuple[th.Tensor, th.Tensor]:
+        points = np.stack([to_square(clicks[r].points_xy, *image_sizes[r], self.image_size) for r in rows])
+        labels = np.stack([clicks[r].labels for r in rows])
+        low_res, iou = self._decoder(
+            embeddings[rows].to(self.device, self.dtype),
+            th.from_numpy(points).to(self.device, self.dtype),
+            th.from_numpy(labels).to(self.device),
+            None if previous is None else previous[rows].to(self.device, self.dtype),
+            multimask,
+        )
+        return low_res.float(), iou.float()

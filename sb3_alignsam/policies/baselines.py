@@ -1,0 +1,135 @@
+"""Rules that an agent is compared with. Each says whether it uses ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sb3_alignsam.envs.click_grid import ClickGrid
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.clicks import Click, oracle_click
+from sb3_alignsam.policies.clickers import Clicker, State
+
+__all__ = ["BASELINES", "Majority", "make_baseline", "oracle_click"]
+
+
+class _PerEpisode:
+    """A rule that looks at one episode at a time."""
+
+    name: str
+    uses_ground_truth = False
+
+    def __init__(self, grid: ClickGrid) -> None:
+        self.grid = grid
+
+    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+        """See `Clicker`."""
+        return [self.next_click(state) for state in states]
+
+    def next_click(self, state: State) -> Click | None:
+        """The next click of one episode."""
+        raise NotImplementedError
+
+    def _of_actions(self, state: State, allowed: np.ndarray) -> Click | None:
+        """A click drawn uniformly from the allowed actions, (num_actions,) bool."""
+        actions = np.flatnonzero(allowed[: 2 * self.grid.num_patches**2])
+        if not len(actions):
+            return None
+        return self.grid.click(int(state.rng.choice(actions)), *state.episode.image_size)
+
+
+class Random(_PerEpisode):
+    """A valid patch and a label, both at random."""
+
+    name = "random"
+
+    def next_click(self, state: State) -> Click | None:
+        return self._of_actions(state, state.action_mask)
+
+
+class RandomPositive(_PerEpisode):
+    """A positive click on a valid patch at random."""
+
+    name = "random_positive"
+
+    def next_click(self, state: State) -> Click | None:
+        positive = state.action_mask.copy()
+        positive[1::2] = False
+        return self._of_actions(state, positive)
+
+
+class Centre(Random):
+    """A positive click in the middle of the picture, then at random."""
+
+    name = "centre"
+
+    def next_click(self, state: State) -> Click | None:
+        if state.step:
+            return super().next_click(state)
+        height, width = state.episode.image_size
+        return Click(width // 2, height // 2, True)
+
+
+class Oracle(_PerEpisode):
+    """RITM's rule on ground truth, any pixel (`oracle_click`)."""
+
+    name = "oracle"
+    uses_ground_truth = True
+
+    def next_click(self, state: State) -> Click | None:
+        episode = state.episode
+        mask = episode.last.mask
+        return oracle_click(episode.gt(mask), mask, episode.ignore, episode.clicks)
+
+
+class OracleGrid(Oracle):
+    """The oracle's click moved to the nearest valid patch's centre: what a perfect policy on the grid could do."""
+
+    name = "oracle_grid"
+
+    def next_click(self, state: State) -> Click | None:
+        click = super().next_click(state)
+        assert click is not None
+        shape = state.episode.image_size
+        free = np.flatnonzero(state.action_mask[: 2 * self.grid.num_patches**2 : 2])
+        centres = [self.grid.click(2 * int(patch), *shape) for patch in free]
+        distances = [(c.x - click.x) ** 2 + (c.y - click.y) ** 2 for c in centres]
+        nearest = centres[int(np.argmin(distances))]
+        return Click(nearest.x, nearest.y, click.positive)
+
+
+class Majority:
+    """At each step the action that the trained agent takes most often there, blind to the picture.
+
+    :param grid: the click grid. :param counts: how often each action was taken, (steps, num_actions); later steps
+        use the last row.
+    """
+
+    name = "majority"
+    uses_ground_truth = False
+
+    def __init__(self, grid: ClickGrid, counts: np.ndarray) -> None:
+        self.grid, self.counts = grid, counts
+
+    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+        """See `Clicker`; of the possible actions, the commonest."""
+        return [self._next_click(state) for state in states]
+
+    def _next_click(self, state: State) -> Click | None:
+        counts = np.where(state.action_mask, self.counts[min(state.step, len(self.counts) - 1)], -1)
+        action = int(counts.argmax())
+        return None if action == self.grid.stop_action else self.grid.click(action, *state.episode.image_size)
+
+
+BASELINES: dict[str, type[_PerEpisode]] = {
+    rule.name: rule for rule in (Random, RandomPositive, Centre, OracleGrid, Oracle)
+}
+"""By name; `majority` is not here, since it is made from a trained agent."""
+
+
+def make_baseline(name: str, grid: ClickGrid) -> Clicker:
+    """A baseline by name. :raises InputError: the name is unknown."""
+    if name not in BASELINES:
+        raise InputError(f"baseline '{name}' is not known; known: {', '.join([*BASELINES, 'majority'])}")
+    return BASELINES[name](grid)

@@ -1,0 +1,104 @@
+"""`ClickPolicy`: one logit for each patch and label from a feature map, one value from its summary; for PPO and its
+maskable twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.features import ClickFeaturesExtractor
+from sb3_alignsam.policies.implicit import ImplicitExtractor
+
+
+class ClickHead(nn.Module):
+    """Takes the place of SB3's `MlpExtractor`: its policy latent already is the logits.
+
+    :param extractor: whose features it reads. :param num_actions: ``2·G·G``, or one more with *stop*.
+    :param value_dim: width of the value network's hidden layer.
+    """
+
+    def __init__(self, extractor: ClickFeaturesExtractor, num_actions: int, value_dim: int = 64) -> None:
+        super().__init__()
+        channels, side, _ = extractor.map_shape
+        clicks = 2 * side * side
+        if num_actions not in (clicks, clicks + 1):
+            raise InputError(f"{num_actions} actions do not fit a click grid of {side}x{side}: {clicks}, or one more")
+        self.split = extractor.split
+        self.click_logits = nn.Conv2d(channels, 2, 1)
+        self.stop_logit = nn.Linear(extractor.vector_dim, 1) if num_actions > clicks else None
+        self.value_hidden = nn.Linear(extractor.vector_dim, value_dim)
+        self.latent_dim_pi, self.latent_dim_vf = num_actions, value_dim
+
+    def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """:param features: (B, features_dim). :return: logits (B, num_actions), value latent (B, value_dim)."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: th.Tensor) -> th.Tensor:
+        """Logits in the order of the actions: row, column, label."""
+        feature_map, vector = self.split(features)
+        logits = self.click_logits(feature_map).permute(0, 2, 3, 1).flatten(1)
+        return logits if self.stop_logit is None else th.cat([logits, self.stop_logit(vector)], dim=1)
+
+    def forward_critic(self, features: th.Tensor) -> th.Tensor:
+        """Hidden layer of the value network."""
+        return th.tanh(self.value_hidden(self.split(features)[1]))
+
+
+class _ClickPolicyMixin:
+    """Puts a `ClickHead` behind the features of a `ClickFeaturesExtractor`."""
+
+    def _build_mlp_extractor(self) -> None:
+        if not isinstance(self.features_extractor, ClickFeaturesExtractor):
+            raise InputError(
+                f"{type(self).__name__} needs a ClickFeaturesExtractor, got {type(self.features_extractor).__name__}; "
+                "use SB3's MultiInputPolicy with other extractors"
+            )
+        self.mlp_extractor = ClickHead(self.features_extractor, int(self.action_space.n))
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc] - the policy that this is mixed into
+        # The head's latent already is the logits; SB3's Linear on top would mix every patch with every other.
+        self.action_net = nn.Identity()
+        if self.ortho_init:
+            for layer in (self.mlp_extractor.click_logits, self.mlp_extractor.stop_logit):
+                if layer is not None:
+                    self.init_weights(layer, gain=0.01)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+
+class ClickPolicy(_ClickPolicyMixin, MultiInputActorCriticPolicy):
+    """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
+
+
+class MaskableClickPolicy(_ClickPolicyMixin, MaskableMultiInputActorCriticPolicy):
+    """sb3-contrib policy for MaskablePPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
+
+
+EXTRACTOR_SETTINGS = ("channels", "map_channels", "vector_dim", "blocks")
+
+
+def _implicit_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Move the extractor's settings out of a flat mapping, so that YAML needs no nested one."""
+    settings = {name: kwargs.pop(name) for name in EXTRACTOR_SETTINGS if name in kwargs}
+    settings |= kwargs.pop("features_extractor_kwargs", None) or {}
+    return kwargs | {"features_extractor_class": ImplicitExtractor, "features_extractor_kwargs": settings}
+
+
+class ImplicitPolicy(ClickPolicy):
+    """`ClickPolicy` with `ImplicitExtractor`; takes the extractor's settings as keywords of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **_implicit_kwargs(kwargs))
+
+
+class MaskableImplicitPolicy(MaskableClickPolicy):
+    """`MaskableClickPolicy` with `ImplicitExtractor`; takes the extractor's settings as keywords of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **_implicit_kwargs(kwargs))

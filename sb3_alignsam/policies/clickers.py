@@ -1,0 +1,76 @@
+"""What evaluation asks of an agent or a baseline: given running episodes, the next click of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_alignsam.envs.click_grid import ClickGrid
+from sb3_alignsam.envs.episode import ClickEpisode
+from sb3_alignsam.perception.clicks import Click
+
+
+@dataclass(frozen=True)
+class State:
+    """One running episode as a clicker sees it.
+
+    :param episode: the episode; a clicker without ground truth reads its image and its clicks alone.
+    :param observation: what an environment would send now.
+    :param action_mask: which actions do something, (num_actions,) bool.
+    :param step: clicks made so far.
+    :param rng: random numbers of this episode and clicker, the same in every evaluation.
+    """
+
+    episode: ClickEpisode
+    observation: dict[str, np.ndarray]
+    action_mask: np.ndarray
+    step: int
+    rng: np.random.Generator
+
+
+class Clicker(Protocol):
+    """An agent or a baseline.
+
+    :param name: what tables call it. :param uses_ground_truth: whether it could not be used on a new picture.
+    """
+
+    name: str
+    uses_ground_truth: bool
+
+    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+        """The next click of each episode; None: this step changes nothing (an invalid action, or *stop*)."""
+
+
+class AgentClicker:
+    """A trained policy, acting greedily on the observation alone.
+
+    :param policy: of SB3 or sb3-contrib. :param grid: the click grid that it was trained with.
+    :param maskable: whether it takes action masks. :param name: what tables call it.
+    """
+
+    uses_ground_truth = False
+
+    def __init__(self, policy: BasePolicy, grid: ClickGrid, maskable: bool, name: str = "agent") -> None:
+        self.policy, self.grid, self.maskable, self.name = policy, grid, maskable, name
+
+    def next_actions(self, states: Sequence[State]) -> np.ndarray:
+        """Greedy actions, (B,) int64."""
+        observation = {key: np.stack([s.observation[key] for s in states]) for key in states[0].observation}
+        masks = {"action_masks": np.stack([s.action_mask for s in states])} if self.maskable else {}
+        with th.inference_mode():
+            actions, _ = self.policy.predict(observation, deterministic=True, **masks)
+        return actions
+
+    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+        """See `Clicker`."""
+        return [
+            self.grid.click(int(action), *state.episode.image_size)
+            if action != self.grid.stop_action and state.action_mask[int(action)]
+            else None
+            for action, state in zip(self.next_actions(states), states, strict=True)
+        ]

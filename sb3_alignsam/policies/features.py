@@ -1,0 +1,41 @@
+"""What every click extractor has in common: one feature vector that is a map over the click grid and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+from sb3_alignsam.errors import InputError
+
+
+class ClickFeaturesExtractor(BaseFeaturesExtractor):
+    """Base of the extractors. Their output, (B, features_dim), is a flattened map (C, G, G) followed by a vector (P,).
+
+    `ClickPolicy` reads the two apart by `split`; any other SB3 policy takes the features as they are.
+
+    :param observation_space: Dict space of a click environment.
+    :param required: keys that the extractor reads.
+    :param map_channels: C. :param vector_dim: P.
+    :raises InputError: the space is no Dict or lacks a key.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Dict, required: Sequence[str], map_channels: int, vector_dim: int
+    ) -> None:
+        if not isinstance(observation_space, spaces.Dict):
+            raise InputError(f"{type(self).__name__} needs a Dict observation space, got {observation_space}")
+        for key in required:
+            if key not in observation_space.spaces:
+                raise InputError(f"{type(self).__name__} reads '{key}': add it to the environment's observation_keys")
+        side = observation_space["click_map"].shape[1]
+        super().__init__(observation_space, map_channels * side * side + vector_dim)
+        self.map_shape = (map_channels, side, side)
+        self.vector_dim = vector_dim
+
+    def split(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """The map, (B, C, G, G), and the vector, (B, P), of features (B, features_dim)."""
+        size = features.shape[1] - self.vector_dim
+        return features[:, :size].unflatten(1, self.map_shape), features[:, size:]

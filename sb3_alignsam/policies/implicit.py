@@ -1,0 +1,102 @@
+"""The Implicit agent's features extractor: SAM's image embedding, modulated by the mask that the clicks gave so far."""
+
+from __future__ import annotations
+
+import torch as th
+from gymnasium import spaces
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_alignsam.policies.features import ClickFeaturesExtractor
+
+REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
+
+
+class Condition(nn.Module):
+    """Scale and shift each channel by what is asked for (FiLM, Perez et al., AAAI 2018, section 2)."""
+
+    def __init__(self, condition_dim: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(condition_dim, 2 * channels)
+
+    def forward(self, features: th.Tensor, condition: th.Tensor) -> th.Tensor:
+        """:param features: (B, C, H, W). :param condition: (B, D)."""
+        scale, shift = self.project(condition)[..., None, None].chunk(2, dim=1)
+        return features * (1 + scale) + shift
+
+
+class ConditionedBlock(nn.Module):
+    """A residual 3×3 convolution conditioned on the target category and the step."""
+
+    def __init__(self, channels: int, condition_dim: int) -> None:
+        super().__init__()
+        # One group: statistics of one sample, so that nothing mixes across the batch.
+        self.norm = nn.GroupNorm(1, channels)
+        self.condition = Condition(condition_dim, channels)
+        self.mix = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: th.Tensor, condition: th.Tensor) -> th.Tensor:
+        return features + self.mix(F.relu(self.condition(self.norm(features), condition)))
+
+
+class ImplicitExtractor(ClickFeaturesExtractor):
+    """Features of the Implicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.2), for any embedding size.
+
+    The embedding e is weighted by the mask probability p as ``e·p + e``, reduced to few channels at once and to half
+    its height and width early, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join
+    on the click grid; the target category and the step condition every layer.
+
+    :param observation_space: Dict space of a click environment; reads `REQUIRED_KEYS`, and ``excluded_mask`` if sent.
+    :param channels: channels on the embedding's grid, before it is halved.
+    :param map_channels: channels of the feature map on the click grid.
+    :param vector_dim: length of the summary vector.
+    :param blocks: residual blocks on the click grid.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        channels: int = 32,
+        map_channels: int = 32,
+        vector_dim: int = 64,
+        blocks: int = 1,
+    ) -> None:
+        super().__init__(observation_space, REQUIRED_KEYS, map_channels, vector_dim)
+        embedding_channels, height, _ = observation_space["sam_image_embeddings"].shape
+        side = self.map_shape[1]
+        self._has_excluded = "excluded_mask" in observation_space.spaces
+        condition_dim = int(observation_space["target_category"].n + observation_space["num_steps"].n)
+        self.reduce = nn.Conv2d(embedding_channels, channels, 1)
+        self.reduce_condition = Condition(condition_dim, channels)
+        self.halve = nn.Conv2d(channels, map_channels, 3, stride=2 if height >= 2 * side else 1, padding=1)
+        # Beside the features: two click maps, mask probability, excluded objects, and the place (x, y).
+        self.join = nn.Conv2d(map_channels + 6, map_channels, 1)
+        self.blocks = nn.ModuleList(ConditionedBlock(map_channels, condition_dim) for _ in range(blocks))
+        self.summarise = nn.Linear(2 * map_channels + condition_dim, vector_dim)
+        centres = (th.arange(side) + 0.5) * 2 / side - 1
+        rows, columns = th.meshgrid(centres, centres, indexing="ij")
+        self.register_buffer("places", th.stack([columns, rows])[None], persistent=False)
+
+    def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
+        """:param observations: as SB3's `preprocess_obs` makes them: floats, categories and steps one-hot.
+        :return: (B, features_dim) float32."""
+        probability = observations["sam_pred_mask_prob"].float()
+        embedding = observations["sam_image_embeddings"].float()
+        condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
+        features = self.reduce_condition(self.reduce(embedding * probability + embedding), condition)
+        features = F.relu(self.halve(F.relu(features)))
+        excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
+        grid = [self._to_grid(features), self._to_grid(probability), self._to_grid(excluded)]
+        clicks = observations["click_map"].float()
+        features = self.join(th.cat([*grid, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
+        for block in self.blocks:
+            features = block(features, condition)
+        features = F.relu(features)
+        summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), condition], dim=1)
+        return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)
+
+    def _to_grid(self, features: th.Tensor) -> th.Tensor:
+        side = self.map_shape[1]
+        if features.shape[-1] < side:
+            return F.interpolate(features, (side, side), mode="bilinear", align_corners=False)
+        return F.adaptive_avg_pool2d(features, (side, side))

@@ -1,0 +1,152 @@
+"""Zips: SB3's own, with one more member that tells in plain JSON what is needed to use the policy without unpickling."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
+
+from sb3_alignsam import policies
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+
+DESCRIPTION_MEMBER = "sb3_alignsam.json"
+POLICY_PREFIX = "sb3_alignsam.policies."
+MASKABLE = ("maskable_ppo",)
+
+
+@dataclass(frozen=True)
+class AgentDescription:
+    """What a zip is, in plain values.
+
+    :param algo: ``ppo`` or ``maskable_ppo``.
+    :param env_id: registered id of the environment it was trained on.
+    :param env_kwargs: keywords of that environment.
+    :param policy: dotted path of the policy class under ``sb3_alignsam.policies``.
+    :param policy_kwargs: its keywords, scalars.
+    :param num_timesteps: environment steps it was trained for.
+    """
+
+    algo: str
+    env_id: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    policy: str = POLICY_PREFIX + "ImplicitPolicy"
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    num_timesteps: int = 0
+
+
+def policy_class(dotted: str) -> type[BasePolicy]:
+    """The policy class of a dotted path under ``sb3_alignsam.policies``.
+
+    :raises InputError: it is elsewhere, or there is none of that name.
+    """
+    name = dotted.removeprefix(POLICY_PREFIX)
+    known = [each for each in policies.__all__ if each.endswith("Policy")]
+    if not dotted.startswith(POLICY_PREFIX) or name not in known:
+        raise InputError(f"policy '{dotted}' is not known; known: {', '.join(POLICY_PREFIX + each for each in known)}")
+    return getattr(policies, name)
+
+
+def save_zip(model: BaseAlgorithm, path: Path, description: AgentDescription) -> None:
+    """Write an SB3 zip that also describes itself; a kill or a full disk leaves a previous file as it was.
+
+    The last observation is left out: it is large, and another run's observation is of use to nobody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            buffer = io.BytesIO()
+            model.save(buffer, exclude=["_last_obs", "_last_episode_starts"])
+            file.write(buffer.getvalue())
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(DESCRIPTION_MEMBER, json.dumps(asdict(description), indent=1))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_description(path: Path) -> AgentDescription:
+    """Read what a zip says of itself.
+
+    :raises InputError: the file is missing, damaged, or was not written by this package.
+    """
+    content = _read_members(path)[0]
+    try:
+        return AgentDescription(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its member {DESCRIPTION_MEMBER} cannot be read: {error}") from error
+
+
+def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> BasePolicy:
+    """Rebuild a zip's policy for `env` and load its weights; nothing is unpickled.
+
+    :param env: an environment with the observations and actions that the policy was trained on.
+    :raises InputError: the zip cannot be read, or its weights do not fit the environment.
+    """
+    description, weights = read_description(path), _read_members(path)[1]
+    cls = policy_class(description.policy)
+    kwargs = resolve_policy_kwargs(description.policy_kwargs)
+    policy = cls(env.observation_space, env.action_space, _zero_schedule, **kwargs)
+    state = th.load(io.BytesIO(weights), map_location=get_device(device), weights_only=True)
+    try:
+        policy.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: its weights do not fit this environment (other grid or categories?): {reason}") from error
+    policy.set_training_mode(False)
+    return policy.to(get_device(device))
+
+
+def _zero_schedule(_: float) -> float:
+    """Learning rate of a policy that will not be trained."""
+    return 0.0
+
+
+def _read_members(path: Path) -> tuple[bytes, bytes]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a run folder or a .zip that `train` wrote")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(DESCRIPTION_MEMBER), archive.read("policy.pth")
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path} is damaged or no zip: {error}") from error
+    except KeyError as error:
+        raise InputError(f"{path} was not written by sb3-alignsam: {error.args[0]}") from error
+
+
+def find_zip(run: Path, load_best: bool = False) -> Path:
+    """The zip of a run: `run` itself if it is a file, else the run folder's last or best model.
+
+    :raises InputError: there is none.
+    """
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise InputError(f"{run} does not exist; give a run folder or a .zip that `train` wrote")
+    if load_best:
+        path = run / "best_model.zip"
+    else:
+        # rl-zoo3 names the last model after the environment: <ENV_ID>_<N>/<ENV_ID>.zip
+        path = run / f"{run.resolve().name.rpartition('_')[0]}.zip"
+    if not path.is_file():
+        others = sorted(each.name for each in run.glob("*.zip"))
+        raise InputError(f"{run} holds no {path.name}; it holds {', '.join(others) or 'no zip at all'}")
+    return path
+
+
+def is_maskable(description: Mapping[str, Any] | AgentDescription) -> bool:
+    """Whether the agent takes action masks."""
+    algo = description.algo if isinstance(description, AgentDescription) else description["algo"]
+    return algo in MASKABLE

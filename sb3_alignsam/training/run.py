@@ -1,0 +1,146 @@
+"""One training run, start to finish."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+
+from sb3_alignsam.callbacks import CheckpointCallback, ClickMetricsCallback, EvaluationCallback
+from sb3_alignsam.envs.making import make_env
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.evaluation.protocol import spread
+from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip
+from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
+from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
+from sb3_alignsam.training.vec_envs import make_vec_env
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides a run but its hyperparameters.
+
+    :param algo: ``ppo`` or ``maskable_ppo``. :param env_id: registered id. :param env_kwargs: its keywords.
+    :param seed: of policy, sampling and environments. :param logs: root of the run folders.
+    :param vec_env: ``dummy`` or ``subproc``. :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
+    :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
+    :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
+    """
+
+    algo: str
+    env_id: str
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    logs: Path = Path("logs")
+    vec_env: str = "subproc"
+    device: str = "auto"
+    eval_freq: int = 5000
+    eval_episodes: int = 100
+    save_freq: int = 0
+    progress: bool = False
+
+
+def resolve_device(name: str) -> str:
+    """The device to use for ``auto``, or the one named once it is there.
+
+    :raises InputError: it is not.
+    """
+    present = {"cpu": True, "cuda": th.cuda.is_available(), "mps": th.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
+    if not present.get(name.partition(":")[0], False):
+        raise InputError(f"device '{name}' is not there; on this machine: {', '.join(k for k, v in present.items() if v)}")
+    return name
+
+
+def train(
+    settings: RunSettings,
+    hyperparams: Hyperparams,
+    command: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Train one agent into a new run folder, which is returned. Every line for people goes to `report`.
+
+    :raises InputError: a keyword of the environment or a hyperparameter cannot be used; no folder is left then.
+    """
+    device = resolve_device(settings.device)
+    # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
+    make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"}).close()
+    folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
+    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
+    write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
+    kwargs = {**settings.env_kwargs, "subset": "fit"}
+    vec_env = make_vec_env(settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder)
+    try:
+        model = ALGORITHMS[settings.algo](
+            policy_class(hyperparams.policy),
+            vec_env,
+            seed=settings.seed,
+            device=device,
+            policy_kwargs=resolve_policy_kwargs(hyperparams.policy_kwargs),
+            **hyperparams.algorithm,
+        )
+        model.set_logger(_logger(folder))
+        save = partial(_save, model, settings, hyperparams)
+        report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
+        model.learn(hyperparams.n_timesteps, CallbackList(_callbacks(settings, folder, save, report)))
+        model.logger.dump(model.num_timesteps)
+        save(folder / f"{settings.env_id}.zip")
+    finally:
+        vec_env.close()
+    return folder
+
+
+def _save(model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams, path: Path) -> None:
+    description = AgentDescription(
+        settings.algo,
+        settings.env_id,
+        dict(settings.env_kwargs),
+        hyperparams.policy,
+        hyperparams.policy_kwargs,
+        model.num_timesteps,
+    )
+    save_zip(model, path, description)
+
+
+def _callbacks(
+    settings: RunSettings, folder: Path, save: Callable[[Path], None], report: Callable[[str], None]
+) -> list[BaseCallback]:
+    callbacks: list[BaseCallback] = [ClickMetricsCallback()]
+    if settings.eval_freq:
+        callbacks += _evaluation(settings, folder, save, report)
+    if settings.save_freq:
+        callbacks.append(CheckpointCallback(save, folder, settings.save_freq))
+    if settings.progress:
+        callbacks.append(ProgressBarCallback())
+    return callbacks
+
+
+def _evaluation(
+    settings: RunSettings, folder: Path, save: Callable[[Path], None], report: Callable[[str], None]
+) -> list[BaseCallback]:
+    try:
+        env = make_env(settings.env_id, {**settings.env_kwargs, "subset": "dev"})
+    except InputError as error:
+        # The same keywords made the training environment, so it is the dev part that is empty.
+        report(f"no dev episodes, so best_model.zip is not chosen: {error}")
+        return []
+    indices = spread(len(env.dataset), settings.eval_episodes)
+    maskable = settings.algo in MASKABLE
+    return [EvaluationCallback(env, indices, maskable, settings.eval_freq, folder, save, report)]
+
+
+def _logger(folder: Path) -> Logger:
+    """TensorBoard under ``tensorboard/`` and the same figures in ``progress.csv``."""
+    (folder / "tensorboard").mkdir(exist_ok=True)
+    formats = [TensorBoardOutputFormat(str(folder / "tensorboard")), CSVOutputFormat(str(folder / "progress.csv"))]
+    return Logger(str(folder), formats)

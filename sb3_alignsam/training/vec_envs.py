@@ -1,0 +1,45 @@
+"""Environments side by side, as SB3 takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+import sb3_alignsam.envs
+
+VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
+"""Taken from the last info of an episode into its monitor row."""
+
+
+def make_vec_env(
+    env_id: str, env_kwargs: Mapping[str, Any], n_envs: int, seed: int, kind: str, monitor_folder: Path | None
+) -> VecEnv:
+    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i``.
+
+    :param kind: ``dummy``: one after the other in this process; ``subproc``: each in a process with one thread.
+    :param monitor_folder: where ``<i>.monitor.csv`` goes; None: nothing is written.
+    """
+    makers = [
+        partial(_make_one, env_id, dict(env_kwargs), kind == "subproc", monitor_folder and str(monitor_folder / str(index)))
+        for index in range(n_envs)
+    ]
+    vec_env = VEC_ENVS[kind](makers)
+    vec_env.seed(seed)
+    return vec_env
+
+
+def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monitor_file: str | None) -> gym.Env:
+    if own_process:
+        # Several processes that each use every core are slower than one; set before the first torch call.
+        th.set_num_threads(1)
+        sb3_alignsam.envs.register_envs()
+    env = gym.make(env_id, disable_env_checker=True, **env_kwargs)
+    return Monitor(env, monitor_file, info_keywords=INFO_KEYWORDS)

@@ -1,0 +1,67 @@
+"""Parts that many tests share; each is made once a session, and real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_alignsam.datasets import Sample
+from sb3_alignsam.envs import SamSegEnv, make_env
+from sb3_alignsam.perception import Segmenter, load_segmenter
+from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.run import RunSettings, train
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COCO_MINI = REPOSITORY.parent / "shared" / "data" / "coco_mini"
+
+th.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def segmenter() -> Segmenter:
+    """The embedded default."""
+    return load_segmenter("tiny")
+
+
+@pytest.fixture
+def env() -> SamSegEnv:
+    """A fresh environment on the dev split of Shapes, with frames."""
+    return make_env("SamSegShapes-v0", {"split": "dev", "render_mode": "rgb_array"})
+
+
+@pytest.fixture(scope="session")
+def coco_mini() -> Path:
+    """The photographs for development; they are not part of the repository."""
+    if not COCO_MINI.is_dir():
+        pytest.skip(f"no photographs: {COCO_MINI.parent} does not exist on this machine")
+    return COCO_MINI
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short MaskablePPO run with an evaluation, a checkpoint and a best model."""
+    return short_run("maskable_ppo", tmp_path_factory.mktemp("logs"), eval_freq=32, eval_episodes=4, save_freq=32)
+
+
+def short_run(algo: str, logs: Path, **settings: object) -> Path:
+    """Train for 64 steps in this process."""
+    overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
+    hyperparams = read_hyperparams(shipped_config(algo, "implicit"), "SamSegShapes-v0", algo, overrides)
+    run = RunSettings(algo, "SamSegShapes-v0", logs=logs, vec_env="dummy", device="cpu", **settings)
+    return train(run, hyperparams, ["test"], lambda line: None)
+
+
+def square_sample(size: tuple[int, int] = (60, 80), ignore: bool = False) -> Sample:
+    """A grey picture whose target is two squares; with `ignore`, its last ten columns count for nothing."""
+    height, width = size
+    instances = np.zeros((2, height, width), bool)
+    instances[0, 5:25, 5:25] = True
+    instances[1, 30:50, 40:60] = True
+    ignored = np.zeros(size, bool)
+    ignored[:, width - 10 :] = ignore
+    image = np.full((height, width, 3), 90, np.uint8)
+    image[instances.any(axis=0)] = 200
+    return Sample(image, "square", 2, instances, ignored, 7, (11, 12))

@@ -1,0 +1,163 @@
+"""An annotation file is read whole or refused with one line that names the file, the entry and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sb3_alignsam.datasets.coco_annotations import CocoAnnotation, CocoImage, read_annotations
+from sb3_alignsam.errors import InputError
+
+RUNS = {"size": [8, 10], "counts": [80]}
+
+
+def _content() -> dict[str, Any]:
+    """A small sound file, whose entries stand in no order."""
+    return {
+        "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "images": [
+            {"id": 5, "file_name": "five.png", "height": 8, "width": 10},
+            {"id": 0, "file_name": "below/zero.png", "height": 3, "width": 4},
+        ],
+        "annotations": [
+            {"id": 31, "image_id": 5, "category_id": 9, "area": 4.5, "iscrowd": 1, "segmentation": RUNS},
+            {"id": 7, "image_id": 5, "category_id": 2, "area": 30, "iscrowd": 0, "segmentation": [[1, 2, 3, 4, 5, 6]]},
+            {"id": 8, "image_id": 5, "category_id": 2, "area": 0, "segmentation": "undecoded"},
+        ],
+    }
+
+
+def _write(folder: Path, content: Any) -> Path:
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _refusal(path: Path) -> str:
+    """The message with which a file is refused, once it is one line that names the file."""
+    with pytest.raises(InputError) as caught:
+        read_annotations(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_sound_file_is_read(tmp_path: Path) -> None:
+    categories, images, annotations = read_annotations(_write(tmp_path, _content()))
+    assert list(categories.items()) == [(2, "cat"), (9, "dog")]
+    assert images == {5: CocoImage("five.png", 8, 10), 0: CocoImage("below/zero.png", 3, 4)}
+    assert annotations == {
+        5: [
+            CocoAnnotation(7, 2, 30.0, False, [[1, 2, 3, 4, 5, 6]]),
+            CocoAnnotation(8, 2, 0.0, False, "undecoded"),
+            CocoAnnotation(31, 9, 4.5, True, RUNS),
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{'a': 1}", "[" * 100_000, b"\xff\xfe\xfd", '{"images": [' + "9" * 5000 + "]}"]
+)
+def test_what_is_no_json_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "instances.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert "no valid JSON" in _refusal(path)
+
+
+@pytest.mark.parametrize("content", [[], "coco", None, 5])
+def test_json_that_is_no_object_is_refused(tmp_path: Path, content: Any) -> None:
+    assert "no JSON object" in _refusal(_write(tmp_path, content))
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("value", [None, {}, "x"])
+def test_a_missing_list_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    assert f"no list '{key}'" in _refusal(_write(tmp_path, {**_content(), key: value}))
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_an_entry_that_is_no_object_is_named(tmp_path: Path, key: str) -> None:
+    content = _content()
+    content[key].append(3)
+    assert f"{key}[{len(content[key]) - 1}]" in _refusal(_write(tmp_path, content))
+
+
+UNUSABLE: list[tuple[str, str, list[Any]]] = [
+    ("images", "id", [None, "1", 1.0, True, -1]),
+    ("images", "height", [None, 0, -5, 2.5, "7"]),
+    ("images", "width", [None, 0, -5, 2.5, "7"]),
+    ("images", "file_name", [None, "", 3, "a\0b", "a\nb", "\ud800"]),
+    ("categories", "id", [None, "1", 1.0, True, -1]),
+    ("categories", "name", [None, "", 3, ["cat"], "cat\n"]),
+    # COCO's evaluation never matches an annotation of id 0.
+    ("annotations", "id", [None, "1", 1.0, True, -1, 0]),
+    ("annotations", "image_id", [None, "1", 2**63]),
+    ("annotations", "category_id", [None, "1", 2**63]),
+    ("annotations", "area", [None, -1, "3", True, float("nan"), float("inf"), []]),
+    ("annotations", "iscrowd", [None, 2, "0", []]),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"), [(key, field, value) for key, field, values in UNUSABLE for value in values]
+)
+def test_a_value_that_cannot_be_used_is_named(tmp_path: Path, key: str, field: str, value: Any) -> None:
+    content = _content()
+    content[key][1][field] = value
+    message = _refusal(_write(tmp_path, content))
+    assert f"{key}[1]" in message
+    assert f"'{field}'" in message
+
+
+@pytest.mark.parametrize("field", ["id", "image_id", "category_id", "area"])
+def test_a_missing_value_is_named(tmp_path: Path, field: str) -> None:
+    content = _content()
+    del content["annotations"][1][field]
+    message = _refusal(_write(tmp_path, content))
+    assert f"'{field}'" in message
+    assert "annotations[1]" in message
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_an_id_that_is_given_twice_is_named(tmp_path: Path, key: str) -> None:
+    content = _content()
+    content[key].append({**content[key][0], "name": "bird"})
+    message = _refusal(_write(tmp_path, content))
+    assert f"(id {content[key][0]['id']})" in message
+    assert "twice" in message
+
+
+def test_a_category_name_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    content = _content()
+    content["categories"].append({"id": 10, "name": "cat"})
+    assert "'cat' is given twice" in _refusal(_write(tmp_path, content))
+
+
+@pytest.mark.parametrize("field", ["image_id", "category_id"])
+def test_a_reference_to_nothing_is_named(tmp_path: Path, field: str) -> None:
+    content = _content()
+    content["annotations"][1][field] = 77
+    message = _refusal(_write(tmp_path, content))
+    assert "(id 7)" in message
+    assert f"{field} 77" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "below/../../a.png", "/etc/a.png", "..", "C:a.png", "\\\\host\\a.png", "..\\a.png"]
+)
+def test_a_file_name_that_leaves_the_image_folder_is_named(tmp_path: Path, name: str) -> None:
+    content = _content()
+    content["images"][0]["file_name"] = name
+    message = _refusal(_write(tmp_path, content))
+    assert "(id 5)" in message
+    assert "inside the image folder" in message
+
+
+@pytest.mark.parametrize("name", ["a b.png", "below/deeper/a.png", "写真　一.png", "..a.png"])
+def test_unusual_file_names_inside_the_folder_are_allowed(tmp_path: Path, name: str) -> None:
+    content = _content()
+    content["images"][0]["file_name"] = name
+    assert read_annotations(_write(tmp_path, content)).images[5].file_name == name

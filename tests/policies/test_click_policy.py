@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch as th
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import PPO
+
+from sb3_alignsam.envs import make_env
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies import ClickPolicy, ImplicitExtractor, ImplicitPolicy, MaskableImplicitPolicy
+
+
+def _model(algorithm, policy, env, **policy_kwargs):
+    return algorithm(policy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", policy_kwargs=policy_kwargs)
+
+
+@pytest.mark.parametrize(("algorithm", "policy"), [(PPO, ImplicitPolicy), (MaskablePPO, MaskableImplicitPolicy)])
+@pytest.mark.parametrize("allow_stop", [False, True])
+def test_both_algorithms_train_every_weight(algorithm, policy, allow_stop):
+    env = make_env("SamSegShapes-v0", {"split": "dev", "max_steps": 3, "allow_stop": allow_stop})
+    model = _model(algorithm, policy, env, channels=8, map_channels=8)
+    before = {name: value.clone() for name, value in model.policy.named_parameters()}
+    model.learn(16)
+    same = [name for name, value in model.policy.named_parameters() if th.equal(value, before[name])]
+    assert same == []
+
+
+def test_logits_lie_as_the_actions_do():
+    env = make_env("SamSegShapes-v0", {"split": "dev", "num_patches": 8})
+    policy = _model(PPO, ImplicitPolicy, env).policy
+    head = policy.mlp_extractor
+    feature_map = th.zeros(1, *policy.features_extractor.map_shape)
+    feature_map[0, :, 2, 5] = 1.0
+    with th.no_grad():
+        head.click_logits.weight.fill_(0.0)
+        head.click_logits.weight[1] = 1.0
+        head.click_logits.bias.zero_()
+    logits = head.forward_actor(th.cat([feature_map.flatten(1), th.zeros(1, 64)], dim=1))
+    assert int(logits.argmax()) == env.grid.action(2, 5, positive=False)
+    assert int((logits != 0).sum()) == 1
+
+
+def test_a_fresh_policy_is_nearly_uniform():
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    policy = _model(PPO, ImplicitPolicy, env).policy
+    observation, _ = env.reset(seed=0)
+    tensors, _ = policy.obs_to_tensor(observation)
+    entropy = policy.get_distribution(tensors).entropy().item()
+    assert entropy == pytest.approx(np.log(512), abs=0.1)
+
+
+def test_a_masked_action_is_never_taken():
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    model = _model(MaskablePPO, MaskableImplicitPolicy, env)
+    observation, _ = env.reset(seed=0)
+    mask = np.zeros(512, bool)
+    mask[[7, 300]] = True
+    taken = {int(model.predict(observation, action_masks=mask)[0]) for _ in range(30)}
+    assert taken <= {7, 300}
+
+
+def test_the_policy_holds_trained_weights_only():
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    policy = _model(PPO, ImplicitPolicy, env).policy
+    optimised = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in policy.parameters()} == optimised
+    assert sum(p.numel() for p in policy.parameters()) < 200_000
+
+
+def test_settings_may_be_plain_keywords_or_the_extractors_own():
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    flat = _model(PPO, ImplicitPolicy, env, channels=4, blocks=2).policy.features_extractor
+    nested = _model(
+        PPO, ClickPolicy, env, features_extractor_class=ImplicitExtractor, features_extractor_kwargs={"channels": 4, "blocks": 2}
+    ).policy.features_extractor
+    assert [p.shape for p in flat.parameters()] == [p.shape for p in nested.parameters()]
+    assert len(flat.blocks) == 2
+
+
+def test_an_extractor_without_a_map_is_refused():
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    with pytest.raises(InputError, match="needs a ClickFeaturesExtractor"):
+        _model(PPO, ClickPolicy, env)
+
+
+def test_a_saved_policy_is_loaded_with_its_settings(tmp_path):
+    env = make_env("SamSegShapes-v0", {"split": "dev"})
+    policy = _model(PPO, ImplicitPolicy, env, channels=8, map_channels=8).policy
+    policy.save(tmp_path / "policy")
+    loaded = ImplicitPolicy.load(tmp_path / "policy", device="cpu")
+    observation, _ = env.reset(seed=0)
+    assert loaded.predict(observation, deterministic=True)[0] == policy.predict(observation, deterministic=True)[0]
+    assert all(th.equal(a, b) for a, b in zip(policy.parameters(), loaded.parameters(), strict=True))
