@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """A path, name, value or file that the user gave cannot be used. The message says what, where and how to mend it."""
+    """A path, name, value or file of the user's cannot be used. The message says what, where and how to mend it."""

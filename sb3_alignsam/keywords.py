@@ -42,7 +42,9 @@ def unknown_name(name: str, known: Collection[str], what: str) -> InputError:
     return InputError(f"{what} '{name}' is not known; {hint}")
 
 
-def check_keywords(function: Callable[..., Any], values: Mapping[str, Any], what: str, hidden: Collection[str] = ()) -> None:
+def check_keywords(
+    function: Callable[..., Any], values: Mapping[str, Any], what: str, hidden: Collection[str] = ()
+) -> None:
     """Check that a function takes these keywords with values of these types.
 
     :param hidden: parameters that a user may not set.
@@ -75,7 +77,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is Path:
         return isinstance(value, str | Path)
     # Other classes (callables, protocols, objects of libraries) cannot be written in YAML: only real instances fit.
-    return isinstance(value, hint) if isinstance(hint, type) and not getattr(hint, "_is_protocol", False) else callable(value)
+    return (
+        isinstance(value, hint)
+        if isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
+        else callable(value)
+    )
 
 
 def _describe(hint: Any) -> str:
@@ -89,5 +95,12 @@ def _describe(hint: Any) -> str:
         return "a list"
     if origin in (Mapping, dict):
         return "a mapping"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", Path: "a path"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+        Path: "a path",
+    }
     return names.get(hint, "")

@@ -25,7 +25,14 @@ FILMS = 4
 @click.option("--n-timesteps", "-n", default=DEFAULT_STEPS, show_default=True, help="Environment steps to train for.")
 @click.option("--episodes", default=200, show_default=True, help="Episodes of the val split to evaluate on.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--log-folder", "-f", default="logs", show_default=True, type=click.Path(path_type=Path), help="Root of run folders.")
+@click.option(
+    "--log-folder",
+    "-f",
+    default="logs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Root of run folders.",
+)
 def command(n_timesteps: int, episodes: int, seed: int, log_folder: Path) -> None:
     """Watch an agent learn to click: train on drawn scenes, evaluate against baselines, film it.
 

@@ -20,10 +20,14 @@ from sb3_alignsam.evaluation.run import evaluate_run
 @click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
 @click.option("--episodes", default="200", show_default=True, help="How many, spread over the split; or all.")
 @click.option("--clicks", type=int, help="Clicks an episode; else the run's budget.")
-@click.option("--baselines", default=",".join(DEFAULT_BASELINES), show_default=True, help="Names with commas between; or none.")
+@click.option(
+    "--baselines", default=",".join(DEFAULT_BASELINES), show_default=True, help="Names with commas between; or none."
+)
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here, not to RUN/report.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures and curves; else RUN/report.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures and curves; else RUN/report."
+)
 def command(
     run: Path,
     load_best: bool,

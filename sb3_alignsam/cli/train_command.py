@@ -17,13 +17,24 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 @click.option("--env", "env_id", required=True, help="Environment id, such as SamSegShapes-v0.")
 @click.option("--algo", default="ppo", show_default=True, help=f"One of {', '.join(ALGORITHMS)}.")
 @click.option("--agent", default="implicit", show_default=True, help="Which features the agent reads.")
-@click.option("--conf-file", "-conf", type=click.Path(path_type=Path), help="YAML of hyperparameters; else the shipped one.")
+@click.option(
+    "--conf-file", "-conf", type=click.Path(path_type=Path), help="YAML of hyperparameters; else the shipped one."
+)
 @click.option("--n-timesteps", "-n", type=int, help="Environment steps; else n_timesteps of the YAML file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of policy, sampling and environments.")
-@click.option("--log-folder", "-f", default="logs", show_default=True, type=click.Path(path_type=Path), help="Root of run folders.")
+@click.option(
+    "--log-folder",
+    "-f",
+    default="logs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Root of run folders.",
+)
 @click.option("--hyperparams", "-params", multiple=True, metavar="KEY:VALUE ...", help="Replace hyperparameters.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Keywords of the environment.")
-@click.option("--vec-env", type=click.Choice(list(VEC_ENVS)), default="subproc", show_default=True, help="Kind of VecEnv.")
+@click.option(
+    "--vec-env", type=click.Choice(list(VEC_ENVS)), default="subproc", show_default=True, help="Kind of VecEnv."
+)
 @click.option("--eval-freq", default=5000, show_default=True, help="Steps between evaluations on dev; 0: none.")
 @click.option("--eval-episodes", default=100, show_default=True, help="Episodes of dev to evaluate on.")
 @click.option("--save-freq", default=0, show_default=True, help="Steps between rl_model_*_steps.zip; 0: none.")

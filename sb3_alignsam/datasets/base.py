@@ -36,7 +36,7 @@ class Sample:
     @property
     def union(self) -> np.ndarray:
         """Pixels of any instance of the category, (H, W) bool."""
-        return self.instances.any(axis=0)
+        return np.asarray(self.instances.any(axis=0))
 
 
 class Dataset(Protocol):

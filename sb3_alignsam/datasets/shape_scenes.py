@@ -47,7 +47,7 @@ def draw_scene(rng: np.random.Generator, target: int | None = None) -> Scene:
 
 
 def _draw_labels(rng: np.random.Generator, target: int) -> list[int]:
-    """Category indices, one an object, in drawing order: one to four of the target, the rest from one to three others."""
+    """Category indices in drawing order: one to four objects of the target, the rest of one to three others."""
     count = int(rng.integers(3, 9))
     targets = min(int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1])), count)
     others = rng.permutation([index for index in range(len(CATEGORIES)) if index != target])[: rng.integers(1, 4)]
@@ -146,7 +146,9 @@ def _render(rng: np.random.Generator, placed: list[tuple[int, np.ndarray, np.nda
         canvas = cv2.GaussianBlur(canvas, (3, 3), float(rng.uniform(0.4, 1.0)))
     canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(3, 16))
     image = np.clip(canvas, 0, 255).astype(np.uint8)
-    return Scene(image, np.stack([seen for _, _, seen in placed]), np.array([label for label, _, _ in placed], np.int64))
+    return Scene(
+        image, np.stack([seen for _, _, seen in placed]), np.array([label for label, _, _ in placed], np.int64)
+    )
 
 
 def _paint(rng: np.random.Generator, canvas: np.ndarray, silhouette: np.ndarray, colour: np.ndarray) -> None:
@@ -159,7 +161,8 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, silhouette: np.ndarray,
         shift = np.array([[1, 0, rng.uniform(-6, 6)], [0, 1, rng.uniform(-6, 6)]], np.float32)
         shadow = cv2.GaussianBlur(cv2.warpAffine(mask, shift, mask.shape[::-1]), (7, 7), 2)
         canvas[window] *= 1 - np.float32(rng.uniform(0.1, 0.45)) * shadow[..., None]
-    surface = _texture(rng, *mask.shape, colour) * _light(rng, *mask.shape, 0.2)
+    rows, columns = mask.shape
+    surface = _texture(rng, rows, columns, colour) * _light(rng, rows, columns, 0.2)
     alpha = cv2.GaussianBlur(mask, (3, 3), 0.6)[..., None]
     canvas[window] += alpha * (surface - canvas[window])
 
@@ -188,7 +191,7 @@ def _texture(rng: np.random.Generator, height: int, width: int, colour: np.ndarr
 
 
 def _pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Mixing weight of the second colour: stripes, waves, checks, dots, blotches or nothing; (height, width) float32."""
+    """Weight of the second colour: stripes, waves, checks, dots, blotches or nothing; (height, width) float32."""
     kind = rng.choice(["stripes", "waves", "checks", "dots", "blotches", "plain"], p=[0.3, 0.05, 0.28, 0.2, 0.15, 0.02])
     if kind == "plain":
         return np.zeros((height, width), np.float32)

@@ -105,7 +105,8 @@ class ShapesDataset:
         images_folder, annotations_folder = folder / self.split, folder / "annotations"
         for each in (images_folder, annotations_folder):
             each.mkdir(parents=True, exist_ok=True)
-        images, annotations = [], []
+        images: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
         for number in range(count):
             scene, name = self.scene(number), f"{number + 1:012d}.png"
             if not cv2.imwrite(str(images_folder / name), scene.image[..., ::-1]):

@@ -44,8 +44,8 @@ class ClickEpisode:
         the answer overlaps most.
     :param answer_rule: ``best_predicted``: the mask of highest predicted IoU so far; ``last``: the latest.
     :param score_kind: ``iou`` or ``dice``.
-    :param found: which instances earlier episodes on this image have found, (N,) bool; None: none.
-    :param excluded: pixels of the answers that found them, (H, W) bool; None: none.
+    :param found: which instances earlier episodes on this image have found, (N,) bool; empty: none has been found.
+    :param excluded: pixels of the answers that found them, (H, W) bool; empty: no pixel is.
     """
 
     sample: Sample
@@ -53,16 +53,16 @@ class ClickEpisode:
     target: Target = "category"
     answer_rule: AnswerRule = "best_predicted"
     score_kind: Score = "iou"
-    found: np.ndarray | None = None
-    excluded: np.ndarray | None = None
+    found: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    excluded: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     clicks: list[Click] = field(default_factory=list)
     low_res: th.Tensor | None = None
     """Logits of the latest mask, (1, 4h, 4w) float32, fed back with the next click; None before the first."""
 
     def __post_init__(self) -> None:
         shape = self.image_size
-        self.found = np.zeros(len(self.sample.instances), bool) if self.found is None else self.found
-        self.excluded = np.zeros(shape, bool) if self.excluded is None else self.excluded
+        self.found = self.found if self.found.size else np.zeros(len(self.sample.instances), bool)
+        self.excluded = self.excluded if self.excluded.size else np.zeros(shape, bool)
         empty = np.zeros(shape, bool)
         self.last = self.answer = Answer(empty, 0.0, self.score(empty))
         self.best_score = self.answer.score
@@ -81,7 +81,7 @@ class ClickEpisode:
             return np.zeros(self.image_size, bool)
         overlaps = [mask_score(mask, self.sample.instances[index], self.ignore) for index in left]
         if max(overlaps) == 0:  # Nothing is touched yet: the largest instance stands for the target.
-            overlaps = [np.count_nonzero(self.sample.instances[index]) for index in left]
+            overlaps = [float(np.count_nonzero(self.sample.instances[index])) for index in left]
         return self.sample.instances[left[int(np.argmax(overlaps))]]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,7 @@ class Observations:
         """Observation space of the chosen keys."""
         _, height, width = self.embedding_shape
         side = self.grid.num_patches
-        every: dict[str, spaces.Space] = {
+        every: dict[str, spaces.Space[Any]] = {
             "sam_image_embeddings": spaces.Box(-FLOAT16_MAX, FLOAT16_MAX, self.embedding_shape, np.float16),
             "target_category": spaces.Discrete(len(self.category_index)),
             "image": spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8),
@@ -79,7 +80,7 @@ class Observations:
         }
         return spaces.Dict({key: every[key] for key in self.keys})
 
-    def of(self, episode: ClickEpisode, steps: int) -> dict[str, np.ndarray | np.int64]:
+    def of(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
         """The observation of an episode after `steps` actions; every array is new."""
         return {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys}
 

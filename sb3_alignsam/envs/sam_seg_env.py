@@ -31,7 +31,7 @@ _CHOICES = {
 }
 
 
-class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
+class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     """An agent sees a photograph and a category name and places clicks; a frozen SAM turns the clicks into a mask.
 
     ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn. Every ``info`` holds
@@ -61,7 +61,7 @@ class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     :raises InputError: a value cannot be used; the message names it.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012 - gymnasium's own form
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
 
     def __init__(
         self,
@@ -99,9 +99,7 @@ class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
             if isinstance(dataset, str)
             else dataset
         )
-        self.segmenter = (
-            shared_segmenter(segmenter, checkpoint, device) if isinstance(segmenter, str) else segmenter
-        )
+        self.segmenter = shared_segmenter(segmenter, checkpoint, device) if isinstance(segmenter, str) else segmenter
         if num_patches is None and patch_size is None:
             num_patches = DEFAULT_NUM_PATCHES
         size = self.segmenter.image_size
@@ -113,7 +111,7 @@ class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         self.observations = Observations(
             self.segmenter.embedding_shape, size, self.grid, self.dataset.categories, max_steps, keys
         )
-        self.observation_space = self.observations.space()
+        self.observation_space: spaces.Space[dict[str, Any]] = self.observations.space()
         self.action_space = spaces.Discrete(self.grid.num_actions)
         self.render_mode, self.render_size = render_mode, render_size
         self._episode: ClickEpisode | None = None
@@ -129,7 +127,7 @@ class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; see the class for `options`.
 
         With ``target: instance``, an episode whose answer found an instance is followed by one for the next instance
@@ -141,11 +139,13 @@ class SamSegEnv(gym.Env[dict[str, np.ndarray], np.int64]):
             self._episode = following
         else:
             index = (options or {}).get("index")
-            self._episode = self._start(self.dataset.sample(self.np_random)) if index is None else self.fixed_episode(index)
+            self._episode = (
+                self._start(self.dataset.sample(self.np_random)) if index is None else self.fixed_episode(index)
+            )
         self._steps, self._reward = 0, 0.0
         return self.observations.of(self.episode, 0), self._info()
 
-    def step(self, action: np.int64) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Place one click or stop. Ends when the budget is used; nothing is ever truncated."""
         episode = self.episode
         last, best = episode.answer.score, episode.best_score

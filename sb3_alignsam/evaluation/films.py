@@ -55,15 +55,22 @@ def _actions(agent: LoadedAgent, step: int) -> np.ndarray:
     return agent.clicker.next_actions([state_of(env, env.episode, step, env.np_random)])
 
 
+def _frame(agent: LoadedAgent) -> np.ndarray:
+    frame = agent.env.render()
+    if frame is None:
+        raise ValueError('the agent\'s environment needs render_mode="rgb_array"')
+    return frame
+
+
 def write_animation(agent: LoadedAgent, indices: Sequence[int], path: Path) -> None:
     """Write one animated GIF of several episodes, a frame a click, for pages that show no films."""
     frames = []
     for index in indices:
         agent.env.reset(options={"index": index})
-        frames.append(agent.env.render())
+        frames.append(_frame(agent))
         for step in range(agent.env.max_steps):
             agent.env.step(_actions(agent, step)[0])
-            frames.append(agent.env.render())
+            frames.append(_frame(agent))
     pictures = [Image.fromarray(frame).quantize(128) for frame in frames]
     duration = int(1000 * SECONDS_A_FRAME)
     path.parent.mkdir(parents=True, exist_ok=True)

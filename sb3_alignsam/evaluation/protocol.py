@@ -56,7 +56,7 @@ def evaluate(
     clickers: Sequence[Clicker],
     indices: Sequence[int],
     clicks: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[list[EpisodeId], list[Record]]:
     """Let every clicker play every episode of `indices` for `clicks` steps.
 

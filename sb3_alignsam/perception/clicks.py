@@ -39,7 +39,9 @@ class Clicks:
         points = np.asarray(self.points_xy, np.float32)
         labels = np.asarray(self.labels, np.int64)
         if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1] or not len(points):
-            raise ValueError(f"clicks need points (N, 2) and labels (N,), N >= 1; got {points.shape} and {labels.shape}")
+            raise ValueError(
+                f"clicks need points (N, 2) and labels (N,), N >= 1; got {points.shape} and {labels.shape}"
+            )
         if not np.isin(labels, (0, 1)).all():
             raise ValueError(f"click labels are 1 (positive) or 0 (negative); got {labels.tolist()}")
         object.__setattr__(self, "points_xy", points)
@@ -81,6 +83,10 @@ def oracle_click(
 
 
 def _depth(region: np.ndarray) -> np.ndarray:
-    """Distance of each pixel to the outside of `region`, the picture's border included; (H, W) float32."""
-    padded = np.pad(region.astype(np.uint8), 1)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, 0)[1:-1, 1:-1]
+    """Squared distance of each pixel to the outside of `region`, the picture's border included; (H, W) int64.
+
+    Squared and rounded it is exact: OpenCV's distances differ in the last bit with its number of threads, and a tie
+    that is broken by such a bit is another click.
+    """
+    distance = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 0)[1:-1, 1:-1]
+    return np.rint(distance.astype(np.float64) ** 2).astype(np.int64)

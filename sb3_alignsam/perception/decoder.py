@@ -1,4 +1,4 @@
-"""SAM's prompt encoder and mask decoder as one module: clicks and the previous logits in, masks and predicted IoU out."""
+"""SAM's prompt encoder and mask decoder as one module: from clicks and previous logits to masks and predicted IoU."""
 
 from __future__ import annotations
 

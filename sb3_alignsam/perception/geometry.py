@@ -17,7 +17,7 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 def resize_longest_side(image: np.ndarray, size: int) -> np.ndarray:
     """Scale an image, (H, W, 3) uint8, so that its longest side is `size`; antialiased bilinear, as SAM does."""
-    height, width = resized_shape(*image.shape[:2], size)
+    height, width = resized_shape(image.shape[0], image.shape[1], size)
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

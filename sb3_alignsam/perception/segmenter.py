@@ -79,7 +79,8 @@ class Segmenter:
         self.embedding_shape = embedding_shape
         self.device = th.device(device)
         self.dtype = dtype
-        self._encoder = encoder.eval().requires_grad_(False).to(self.device, dtype, memory_format=th.channels_last)
+        encoder = encoder.eval().requires_grad_(False).to(self.device, dtype)
+        self._encoder = encoder.to(memory_format=th.channels_last)
         self._decoder = decoder.eval().requires_grad_(False).to(self.device, dtype)
         self._mean = np.asarray(pixel_mean, np.float32)
         self._std = np.asarray(pixel_std, np.float32)

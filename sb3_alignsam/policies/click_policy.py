@@ -50,34 +50,46 @@ class ClickHead(nn.Module):
         return th.tanh(self.value_hidden(self.split(features)[1]))
 
 
-class _ClickPolicyMixin:
-    """Puts a `ClickHead` behind the features of a `ClickFeaturesExtractor`."""
-
-    def _build_mlp_extractor(self) -> None:
-        if not isinstance(self.features_extractor, ClickFeaturesExtractor):
-            raise InputError(
-                f"{type(self).__name__} needs a ClickFeaturesExtractor, got {type(self.features_extractor).__name__}; "
-                "use SB3's MultiInputPolicy with other extractors"
-            )
-        self.mlp_extractor = ClickHead(self.features_extractor, int(self.action_space.n))
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc] - the policy that this is mixed into
-        # The head's latent already is the logits; SB3's Linear on top would mix every patch with every other.
-        self.action_net = nn.Identity()
-        if self.ortho_init:
-            for layer in (self.mlp_extractor.click_logits, self.mlp_extractor.stop_logit):
-                if layer is not None:
-                    self.init_weights(layer, gain=0.01)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+def _put_head(policy: Any) -> None:
+    """Give a policy under construction its `ClickHead`; its attributes are those of SB3's and of contrib's policies."""
+    if not isinstance(policy.features_extractor, ClickFeaturesExtractor):
+        raise InputError(
+            f"{type(policy).__name__} needs a ClickFeaturesExtractor, got {type(policy.features_extractor).__name__}; "
+            "use SB3's MultiInputPolicy with other extractors"
+        )
+    policy.mlp_extractor = ClickHead(policy.features_extractor, int(policy.action_space.n))
 
 
-class ClickPolicy(_ClickPolicyMixin, MultiInputActorCriticPolicy):
+def _use_logits(policy: Any, lr_schedule: Schedule) -> None:
+    """Take the head's latent as the logits it is: SB3's Linear on top would mix every patch with every other."""
+    policy.action_net = nn.Identity()
+    if policy.ortho_init:
+        for layer in (policy.mlp_extractor.click_logits, policy.mlp_extractor.stop_logit):
+            if layer is not None:
+                policy.init_weights(layer, gain=0.01)
+    policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
+
+
+class ClickPolicy(MultiInputActorCriticPolicy):
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
+    def _build_mlp_extractor(self) -> None:
+        _put_head(self)
 
-class MaskableClickPolicy(_ClickPolicyMixin, MaskableMultiInputActorCriticPolicy):
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        _use_logits(self, lr_schedule)
+
+
+class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
     """sb3-contrib policy for MaskablePPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
+
+    def _build_mlp_extractor(self) -> None:
+        _put_head(self)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        _use_logits(self, lr_schedule)
 
 
 EXTRACTOR_SETTINGS = ("channels", "map_channels", "vector_dim", "blocks")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
@@ -27,7 +27,7 @@ class State:
     """
 
     episode: ClickEpisode
-    observation: dict[str, np.ndarray]
+    observation: dict[str, Any]
     action_mask: np.ndarray
     step: int
     rng: np.random.Generator
@@ -61,7 +61,7 @@ class AgentClicker:
     def next_actions(self, states: Sequence[State]) -> np.ndarray:
         """Greedy actions, (B,) int64."""
         observation = {key: np.stack([s.observation[key] for s in states]) for key in states[0].observation}
-        masks = {"action_masks": np.stack([s.action_mask for s in states])} if self.maskable else {}
+        masks: dict[str, Any] = {"action_masks": np.stack([s.action_mask for s in states])} if self.maskable else {}
         with th.inference_mode():
             actions, _ = self.policy.predict(observation, deterministic=True, **masks)
         return actions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -30,7 +31,7 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
         for key in required:
             if key not in observation_space.spaces:
                 raise InputError(f"{type(self).__name__} reads '{key}': add it to the environment's observation_keys")
-        side = observation_space["click_map"].shape[1]
+        side = shape_of(observation_space["click_map"])[1]
         super().__init__(observation_space, map_channels * side * side + vector_dim)
         self.map_shape = (map_channels, side, side)
         self.vector_dim = vector_dim
@@ -39,3 +40,10 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
         """The map, (B, C, G, G), and the vector, (B, P), of features (B, features_dim)."""
         size = features.shape[1] - self.vector_dim
         return features[:, :size].unflatten(1, self.map_shape), features[:, size:]
+
+
+def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:
+    """Shape of a Box. :raises InputError: the space has none."""
+    if space.shape is None:
+        raise InputError(f"a Box was expected, got {space}")
+    return space.shape

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_alignsam.policies.features import ClickFeaturesExtractor
+from sb3_alignsam.policies.features import ClickFeaturesExtractor, shape_of
 
 REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
+QUERIES = 4
+"""Learnt queries of each category."""
 
 
 class Condition(nn.Module):
@@ -62,19 +65,23 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         blocks: int = 1,
     ) -> None:
         super().__init__(observation_space, REQUIRED_KEYS, map_channels, vector_dim)
-        embedding_channels, height, _ = observation_space["sam_image_embeddings"].shape
+        embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]
         self._has_excluded = "excluded_mask" in observation_space.spaces
-        condition_dim = int(observation_space["target_category"].n + observation_space["num_steps"].n)
+        condition_dim = sum(get_flattened_obs_dim(observation_space[key]) for key in ("target_category", "num_steps"))
         self.reduce = nn.Conv2d(embedding_channels, channels, 1)
         self.reduce_condition = Condition(condition_dim, channels)
+        self.queries = nn.Linear(
+            get_flattened_obs_dim(observation_space["target_category"]), QUERIES * embedding_channels
+        )
         self.halve = nn.Conv2d(channels, map_channels, 3, stride=2 if height >= 2 * side else 1, padding=1)
-        # Beside the features: two click maps, mask probability, excluded objects, and the place (x, y).
-        self.join = nn.Conv2d(map_channels + 6, map_channels, 1)
+        # Beside the features: answers to the queries, two click maps, mask, excluded objects, and the place (x, y).
+        self.join = nn.Conv2d(map_channels + QUERIES + 6, map_channels, 1)
         self.blocks = nn.ModuleList(ConditionedBlock(map_channels, condition_dim) for _ in range(blocks))
         self.summarise = nn.Linear(2 * map_channels + condition_dim, vector_dim)
         centres = (th.arange(side) + 0.5) * 2 / side - 1
         rows, columns = th.meshgrid(centres, centres, indexing="ij")
+        self.places: th.Tensor
         self.register_buffer("places", th.stack([columns, rows])[None], persistent=False)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
@@ -85,8 +92,9 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
         features = self.reduce_condition(self.reduce(embedding * probability + embedding), condition)
         features = F.relu(self.halve(F.relu(features)))
+        answers = self._answers(embedding, observations["target_category"].flatten(1))
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
-        grid = [self._to_grid(features), self._to_grid(probability), self._to_grid(excluded)]
+        grid = [self._to_grid(each) for each in (features, answers, probability, excluded)]
         clicks = observations["click_map"].float()
         features = self.join(th.cat([*grid, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
         for block in self.blocks:
@@ -94,6 +102,12 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         features = F.relu(features)
         summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), condition], dim=1)
         return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)
+
+    def _answers(self, embedding: th.Tensor, category: th.Tensor) -> th.Tensor:
+        """Products of the category's queries with the embedding at each place, (B, QUERIES, h, w)."""
+        queries = self.queries(category).unflatten(1, (QUERIES, -1))
+        products = queries @ embedding.flatten(2) / embedding.shape[1] ** 0.5
+        return products.unflatten(2, embedding.shape[2:])
 
     def _to_grid(self, features: th.Tensor) -> th.Tensor:
         side = self.map_shape[1]

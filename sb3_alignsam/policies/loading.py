@@ -1,10 +1,11 @@
-"""Zips: SB3's own, with one more member that tells in plain JSON what is needed to use the policy without unpickling."""
+"""Zips: SB3's own, with one more member that tells in plain JSON how to use the policy without unpickling."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -99,12 +100,17 @@ def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> Ba
     cls = policy_class(description.policy)
     kwargs = resolve_policy_kwargs(description.policy_kwargs)
     policy = cls(env.observation_space, env.action_space, _zero_schedule, **kwargs)
-    state = th.load(io.BytesIO(weights), map_location=get_device(device), weights_only=True)
+    try:
+        state = th.load(io.BytesIO(weights), map_location=get_device(device), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(f"{path}: its member policy.pth is no file of weights") from error
     try:
         policy.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: its weights do not fit this environment (other grid or categories?): {reason}") from error
+        raise InputError(
+            f"{path}: its weights do not fit this environment (other grid or categories?): {reason}"
+        ) from error
     policy.set_training_mode(False)
     return policy.to(get_device(device))
 
@@ -135,11 +141,9 @@ def find_zip(run: Path, load_best: bool = False) -> Path:
         return run
     if not run.is_dir():
         raise InputError(f"{run} does not exist; give a run folder or a .zip that `train` wrote")
-    if load_best:
-        path = run / "best_model.zip"
-    else:
-        # rl-zoo3 names the last model after the environment: <ENV_ID>_<N>/<ENV_ID>.zip
-        path = run / f"{run.resolve().name.rpartition('_')[0]}.zip"
+    # rl-zoo3 names the last model after the environment: <ENV_ID>_<N>/<ENV_ID>.zip
+    last = f"{run.resolve().name.rpartition('_')[0]}.zip"
+    path = run / ("best_model.zip" if load_best else last)
     if not path.is_file():
         others = sorted(each.name for each in run.glob("*.zip"))
         raise InputError(f"{run} holds no {path.name}; it holds {', '.join(others) or 'no zip at all'}")

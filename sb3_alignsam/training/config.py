@@ -22,8 +22,22 @@ ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "maskable_ppo": Ma
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
 """Hyperparameters that may be a number or ``lin_NUMBER``, which falls linearly to 0."""
 _OURS = ("n_envs", "n_timesteps", "policy", "policy_kwargs")
-_NOT_IN_YAML = ("self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "rollout_buffer_class")
-_NOT_IN_YAML += ("rollout_buffer_kwargs", "policy_kwargs", "_init_setup_model", "stats_window_size")
+_NOT_IN_YAML = frozenset(
+    [
+        "self",
+        "policy",
+        "env",
+        "seed",
+        "device",
+        "verbose",
+        "tensorboard_log",
+        "rollout_buffer_class",
+        "rollout_buffer_kwargs",
+        "policy_kwargs",
+        "_init_setup_model",
+        "stats_window_size",
+    ]
+)
 _POSITIVE = ("n_envs", "n_timesteps", "n_steps", "batch_size", "n_epochs")
 
 
@@ -110,7 +124,12 @@ def check_hyperparams(raw: Mapping[str, Any], algo: str) -> Hyperparams:
     policy_class(str(raw["policy"]))
     resolve_policy_kwargs(policy_kwargs)
     return Hyperparams(
-        dict(raw), _whole(raw.get("n_envs", 1)), _whole(raw["n_timesteps"]), str(raw["policy"]), policy_kwargs, algorithm
+        dict(raw),
+        _whole(raw.get("n_envs", 1)),
+        _whole(raw["n_timesteps"]),
+        str(raw["policy"]),
+        policy_kwargs,
+        algorithm,
     )
 
 

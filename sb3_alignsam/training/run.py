@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -58,7 +58,9 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
     if not present.get(name.partition(":")[0], False):
-        raise InputError(f"device '{name}' is not there; on this machine: {', '.join(k for k, v in present.items() if v)}")
+        raise InputError(
+            f"device '{name}' is not there; on this machine: {', '.join(k for k, v in present.items() if v)}"
+        )
     return name
 
 
@@ -82,7 +84,7 @@ def train(
     vec_env = make_vec_env(settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder)
     try:
         model = ALGORITHMS[settings.algo](
-            policy_class(hyperparams.policy),
+            cast(Any, policy_class(hyperparams.policy)),
             vec_env,
             seed=settings.seed,
             device=device,
@@ -95,6 +97,7 @@ def train(
         model.learn(hyperparams.n_timesteps, CallbackList(_callbacks(settings, folder, save, report)))
         model.logger.dump(model.num_timesteps)
         save(folder / f"{settings.env_id}.zip")
+        model.logger.close()
     finally:
         vec_env.close()
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import sb3_alignsam.envs
 
-VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
 """Taken from the last info of an episode into its monitor row."""
 
@@ -27,8 +27,14 @@ def make_vec_env(
     :param kind: ``dummy``: one after the other in this process; ``subproc``: each in a process with one thread.
     :param monitor_folder: where ``<i>.monitor.csv`` goes; None: nothing is written.
     """
-    makers = [
-        partial(_make_one, env_id, dict(env_kwargs), kind == "subproc", monitor_folder and str(monitor_folder / str(index)))
+    makers: list[Callable[[], gym.Env]] = [
+        partial(
+            _make_one,
+            env_id,
+            dict(env_kwargs),
+            kind == "subproc",
+            None if monitor_folder is None else str(monitor_folder / str(index)),
+        )
         for index in range(n_envs)
     ]
     vec_env = VEC_ENVS[kind](makers)

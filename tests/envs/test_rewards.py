@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def test_an_absent_category_is_right_only_with_an_empty_answer():
 
 def test_gains_against_the_last_sum_to_the_final_and_against_the_best_to_the_best():
     scores = [0.0, 0.5, 0.3, 0.7, 0.6]
-    last = sum(gain_term(b, a, 0, "last") for a, b in zip(scores, scores[1:], strict=False))
+    last = sum(gain_term(b, a, 0, "last") for a, b in pairwise(scores))
     best = sum(gain_term(scores[i], 0, max(scores[:i]), "best") for i in range(1, 5))
     assert last == pytest.approx(0.6)
     assert best == pytest.approx(0.7)
@@ -56,7 +58,8 @@ def test_the_reward_is_the_weighted_sum_of_its_terms():
 
 
 @pytest.mark.parametrize(
-    ("weights", "words"), [({"gian": 1}, "'gian' is not known"), ({"gain": "much"}, "finite"), ({"gain": float("nan")}, "finite")]
+    ("weights", "words"),
+    [({"gian": 1}, "'gian' is not known"), ({"gain": "much"}, "finite"), ({"gain": float("nan")}, "finite")],
 )
 def test_wrong_weights_are_named(weights, words):
     with pytest.raises(InputError, match=words):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +11,9 @@ from tests.conftest import REPOSITORY
 REFERENCE = REPOSITORY / "third_party" / "ritm" / "oracle_clicks.npz"
 
 
-def test_oracle_click_equals_ritms_reference_clicks():
+@pytest.mark.parametrize("threads", [1, 2])
+def test_oracle_click_equals_ritms_reference_clicks_whatever_opencvs_threads(threads):
+    cv2.setNumThreads(threads)
     reference = np.load(REFERENCE)
     compared = 0
     for index in range(12):

@@ -87,7 +87,9 @@ def test_lengths_that_differ_are_refused(segmenter, samples):
         segmenter.segment(segmenter.encode([samples[0].image]), [], [(256, 256)])
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_what_is_no_rgb_photograph_is_refused(segmenter, image):
     with pytest.raises(ValueError, match="an image is"):
         segmenter.encode([image])

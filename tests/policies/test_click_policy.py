@@ -72,7 +72,11 @@ def test_settings_may_be_plain_keywords_or_the_extractors_own():
     env = make_env("SamSegShapes-v0", {"split": "dev"})
     flat = _model(PPO, ImplicitPolicy, env, channels=4, blocks=2).policy.features_extractor
     nested = _model(
-        PPO, ClickPolicy, env, features_extractor_class=ImplicitExtractor, features_extractor_kwargs={"channels": 4, "blocks": 2}
+        PPO,
+        ClickPolicy,
+        env,
+        features_extractor_class=ImplicitExtractor,
+        features_extractor_kwargs={"channels": 4, "blocks": 2},
     ).policy.features_extractor
     assert [p.shape for p in flat.parameters()] == [p.shape for p in nested.parameters()]
     assert len(flat.blocks) == 2

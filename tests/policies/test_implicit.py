@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sb3_alignsam.envs import ClickGrid, make_env
 from sb3_alignsam.envs.observations import DEFAULT_KEYS, Observations
@@ -33,7 +34,13 @@ def _batch(space, size, seed=0):
 
 @pytest.mark.parametrize(
     ("embedding", "image_size", "num_patches"),
-    [((64, 32, 32), 256, 16), ((256, 64, 64), 1024, 16), ((256, 64, 64), 1024, 32), ((8, 16, 16), 256, 16), ((8, 8, 8), 64, 16)],
+    [
+        ((64, 32, 32), 256, 16),
+        ((256, 64, 64), 1024, 16),
+        ((256, 64, 64), 1024, 32),
+        ((8, 16, 16), 256, 16),
+        ((8, 8, 8), 64, 16),
+    ],
 )
 def test_any_embedding_size_and_grid(embedding, image_size, num_patches):
     space = _space(embedding, image_size, num_patches)
@@ -105,6 +112,6 @@ def test_its_cost_at_full_size_is_of_the_order_of_a_click():
     space = _space((256, 64, 64), 1024, 16)
     extractor = ImplicitExtractor(space)
     batch = _batch(space, 1)
-    with th.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         extractor(batch)
     assert counter.get_total_flops() <= 0.1e9

@@ -53,5 +53,7 @@ class DenseHeads(nn.Module):
         dense = F.pixel_shuffle(self.project(embeddings), 2)
         logits, offset = dense[:, :-2], dense[:, -2:]
         on_object = (batch.category < len(CATEGORIES))[:, None]
-        distance = (F.smooth_l1_loss(offset, batch.offset, reduction="none") * on_object).sum() / on_object.sum().clamp(1)
+        distance = (F.smooth_l1_loss(offset, batch.offset, reduction="none") * on_object).sum() / on_object.sum().clamp(
+            1
+        )
         return F.cross_entropy(logits, batch.category) + 0.5 * distance

@@ -41,7 +41,7 @@ class Pretraining:
         self.updates, self.learning_rate, self.seed, self.device = updates, learning_rate, seed, device
         self.model = TinySam()
         self.model.decoder.reset_parameters()
-        self.model.to(device, memory_format=th.channels_last)
+        self.model.to(device).to(memory_format=th.channels_last)
         self.average = copy.deepcopy(self.model).eval()
         self.heads = DenseHeads().to(device)
         parameters = [*self.model.parameters(), *self.heads.parameters()]
@@ -142,7 +142,9 @@ def normalise(images: th.Tensor, valid: th.Tensor) -> th.Tensor:
 
 
 @click.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of state and weights.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of state and weights."
+)
 @click.option("--updates", default=3000, show_default=True, help="Length of the whole schedule.")
 @click.option("--minutes", default=None, type=float, help="Stop after this time; the same command goes on later.")
 @click.option("--batch-size", default=16, show_default=True, help="Scenes an update.")

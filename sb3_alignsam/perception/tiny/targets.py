@@ -8,6 +8,7 @@ parts clicked, higher confidence.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -46,7 +47,7 @@ class TargetStream(IterableDataset):
     def __init__(self, seed: int, start: int, stop: int, batch_size: int) -> None:
         self.seed, self.start, self.stop, self.batch_size = seed, start, stop, batch_size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
         worker = th.utils.data.get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from sb3_alignsam.evaluation.protocol import EpisodeId, Record
+from sb3_alignsam.evaluation.report import plot_curves, print_table, summary, write_json
+
+
+def _report():
+    ids = [EpisodeId(0, 11, "star"), EpisodeId(3, 14, "ring")]
+    good, bad = np.array([[0.5, 0.9], [0.7, 0.8]]), np.array([[0.1, 0.2], [0.1, 0.1]])
+    records = [Record("random", False, bad, bad, bad), Record("oracle", True, good, good, good)]
+    return summary(ids, records, {"split": "val", "zip": "x.zip"})
+
+
+def test_the_summary_is_json_with_every_episode_by_id(tmp_path):
+    write_json(_report(), tmp_path / "report" / "a.json")
+    read = json.loads((tmp_path / "report" / "a.json").read_text())
+    assert read["episodes"] == [
+        {"index": 0, "image_id": 11, "category": "star"},
+        {"index": 3, "image_id": 14, "category": "ring"},
+    ]
+    oracle = read["clickers"][1]
+    assert oracle["uses_ground_truth"] is True
+    assert [round(each["mean"], 3) for each in oracle["miou_at"]] == [0.6, 0.85]
+    assert oracle["answer_iou"] == [[0.5, 0.9], [0.7, 0.8]]
+
+
+def test_the_table_puts_the_best_first_and_says_who_saw_ground_truth():
+    out = io.StringIO()
+    print_table(_report(), Console(file=out, width=100))
+    lines = out.getvalue().splitlines()
+    oracle = next(index for index, line in enumerate(lines) if "oracle" in line)
+    random = next(index for index, line in enumerate(lines) if "random" in line)
+    assert oracle < random
+    assert "yes" in lines[oracle]
+    assert "0.850" in lines[oracle]
+    assert "val: 2 episodes" in lines[0]
+
+
+def test_the_curves_are_a_picture(tmp_path):
+    plot_curves(_report(), tmp_path / "curves.png")
+    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    assert picture.shape[0] >= 400
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
