@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sb3_alignsam.envs import register_envs
+from sb3_alignsam.registration import register_envs
 
 __version__ = (Path(__file__).parent / "version.txt").read_text(encoding="utf-8").strip()
 

@@ -50,12 +50,19 @@ def check_keywords(
     :param hidden: parameters that a user may not set.
     :raises InputError: names the first keyword that is unknown or of another type.
     """
-    hints = {name: hint for name, hint in get_type_hints(function).items() if name != "return" and name not in hidden}
+    known = [name for name in function.__annotations__ if name != "return" and name not in hidden]
     for name, value in values.items():
-        if name not in hints:
-            raise unknown_name(str(name), hints, what)
-        if not _fits(value, hints[name]):
-            raise InputError(f"{what} '{name}' needs {_describe(hints[name])}, got {value!r}")
+        if name not in known:
+            raise unknown_name(str(name), known, what)
+        hint = _hint(function, name)
+        if not _fits(value, hint):
+            raise InputError(f"{what} '{name}' needs {_describe(hint)}, got {value!r}")
+
+
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """The type of one parameter. One at a time: SB3 annotates others with names that exist for type checkers only."""
+    one = types.SimpleNamespace(__annotations__={name: function.__annotations__[name]})
+    return get_type_hints(one, getattr(function, "__globals__", {}))[name]
 
 
 def _fits(value: Any, hint: Any) -> bool:

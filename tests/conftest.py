@@ -50,7 +50,7 @@ def short_run(algo: str, logs: Path, **settings: object) -> Path:
     """Train for 64 steps in this process."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
     hyperparams = read_hyperparams(shipped_config(algo, "implicit"), "SamSegShapes-v0", algo, overrides)
-    run = RunSettings(algo, "SamSegShapes-v0", logs=logs, vec_env="dummy", device="cpu", **settings)
+    run = RunSettings(algo, "SamSegShapes-v0", logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
     return train(run, hyperparams, ["test"], lambda line: None)
 
 

@@ -2,17 +2,15 @@
 
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import ClickEpisode
-from sb3_alignsam.envs.making import ENV_IDS, make_env, register_envs
+from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.observations import ALL_KEYS, DEFAULT_KEYS
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 
 __all__ = [
     "ALL_KEYS",
     "DEFAULT_KEYS",
-    "ENV_IDS",
     "ClickEpisode",
     "ClickGrid",
     "SamSegEnv",
     "make_env",
-    "register_envs",
 ]

@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-import sb3_alignsam.envs
+from sb3_alignsam.registration import register_envs
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
@@ -46,6 +46,6 @@ def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monito
     if own_process:
         # Several processes that each use every core are slower than one; set before the first torch call.
         th.set_num_threads(1)
-        sb3_alignsam.envs.register_envs()
+        register_envs()
     env = gym.make(env_id, disable_env_checker=True, **env_kwargs)
     return Monitor(env, monitor_file, info_keywords=INFO_KEYWORDS)

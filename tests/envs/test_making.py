@@ -3,8 +3,9 @@ from __future__ import annotations
 import gymnasium as gym
 import pytest
 
-from sb3_alignsam.envs import ENV_IDS, make_env
+from sb3_alignsam.envs import make_env
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.registration import ENV_IDS
 
 
 def test_importing_the_package_registers_its_ids():

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.registration import ENV_IDS
+from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config, zoo_folder
+
+ENTRY = {"policy": "sb3_alignsam.policies.ImplicitPolicy", "n_timesteps": 1000}
+
+
+def _write(tmp_path, **entry):
+    path = tmp_path / "ppo.yml"
+    path.write_text(yaml.safe_dump({"SamSegShapes-v0": ENTRY | entry}))
+    return path
+
+
+def _read(path, overrides=None):
+    return read_hyperparams(path, "SamSegShapes-v0", "ppo", overrides)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_the_shipped_files_have_an_entry_for_every_environment(algo, env_id):
+    hyperparams = read_hyperparams(shipped_config(algo, "implicit"), env_id, algo)
+    assert hyperparams.n_envs >= 1
+    assert hyperparams.policy.endswith("ImplicitPolicy")
+
+
+def test_every_shipped_file_belongs_to_an_algorithm():
+    assert {path.stem for path in zoo_folder().glob("*.yml")} == set(ALGORITHMS)
+
+
+def test_schedules_and_step_counts_are_typed_as_rl_zoo3_means_them(tmp_path):
+    hyperparams = _read(_write(tmp_path, learning_rate="lin_3e-4", clip_range=0.2, n_timesteps=1e5, n_steps=8.0))
+    assert hyperparams.n_timesteps == 100_000
+    assert hyperparams.algorithm["n_steps"] == 8
+    assert hyperparams.algorithm["clip_range"] == 0.2
+    schedule = hyperparams.algorithm["learning_rate"]
+    assert isinstance(schedule, LinearSchedule)
+    assert [schedule(1.0), schedule(0.5), schedule(0.0)] == pytest.approx([3e-4, 1.5e-4, 0.0])
+
+
+def test_scientific_notation_without_a_point_is_a_number(tmp_path):
+    path = tmp_path / "ppo.yml"
+    path.write_text("SamSegShapes-v0: {policy: sb3_alignsam.policies.ImplicitPolicy, n_timesteps: 10, ent_coef: 1e-3}")
+    assert _read(path).algorithm["ent_coef"] == 1e-3
+
+
+def test_overrides_replace_single_keys_also_inside_policy_kwargs(tmp_path):
+    path = _write(tmp_path, n_envs=4, policy_kwargs={"channels": 8, "blocks": 2})
+    hyperparams = _read(path, {"n_envs": 2, "policy_kwargs": {"blocks": 1}})
+    assert hyperparams.n_envs == 2
+    assert hyperparams.policy_kwargs == {"channels": 8, "blocks": 1}
+    assert hyperparams.raw["policy_kwargs"] == {"channels": 8, "blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"n_step": 8}, "hyperparameter 'n_step' is not known; did you mean n_steps"),
+        ({"n_steps": "many"}, "'n_steps' needs a whole number >= 1, got 'many'"),
+        ({"n_envs": 0}, "'n_envs' needs a whole number >= 1"),
+        ({"learning_rate": "exp_3"}, "'learning_rate' needs a number or lin_NUMBER, got 'exp_3'"),
+        ({"learning_rate": -1}, "above 0"),
+        ({"gamma": "high"}, "'gamma' needs a number, got 'high'"),
+        ({"policy": "os.system"}, r"policy 'os\.system' is not known"),
+        ({"policy_kwargs": "dict(a=1)"}, "'policy_kwargs' needs a mapping"),
+        ({"policy_kwargs": {"activation_fn": "os.system"}}, r"name 'os\.system' lies outside"),
+        ({"seed": 3}, "'seed' is not known"),
+        ({"normalize": True}, "'normalize' is not known"),
+    ],
+)
+def test_every_wrong_key_or_value_is_named_with_its_file(tmp_path, entry, words):
+    path = _write(tmp_path, **entry)
+    with pytest.raises(InputError, match=words) as caught:
+        _read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_and_a_missing_entry_are_named(tmp_path):
+    path = tmp_path / "ppo.yml"
+    path.write_text("Other-v0: {}\nSamSegShapes-v0: {n_timesteps: 3}")
+    with pytest.raises(InputError, match="'policy' is missing"):
+        _read(path)
+    path.write_text("Other-v0: {}")
+    with pytest.raises(InputError, match="no entry 'SamSegShapes-v0'; it has Other-v0"):
+        _read(path)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "a: [", "SamSegShapes-v0: 3", "\x00"])
+def test_what_is_no_configuration_is_named(tmp_path, text):
+    path = tmp_path / "ppo.yml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"ppo\.yml"):
+        _read(path)
+
+
+def test_a_yaml_tag_that_makes_objects_is_refused(tmp_path):
+    path = tmp_path / "ppo.yml"
+    path.write_text("SamSegShapes-v0: !!python/object/apply:os.system ['true']")
+    with pytest.raises(InputError, match="no YAML that can be read"):
+        _read(path)
+
+
+def test_unknown_algorithms_agents_and_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="algorithm 'pp0' is not known; did you mean ppo"):
+        shipped_config("pp0", "implicit")
+    with pytest.raises(InputError, match="agent 'implict' is not known; did you mean implicit"):
+        shipped_config("ppo", "implict")
+    with pytest.raises(InputError, match="does not exist"):
+        _read(tmp_path / "none.yml")

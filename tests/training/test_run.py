@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.loading import read_description
+from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.run import RunSettings, resolve_device, train
+from tests.conftest import short_run
+
+SMALL = {"n_timesteps": 32, "n_steps": 8, "n_envs": 2, "batch_size": 16, "n_epochs": 1}
+
+
+def _train(logs, kind="dummy", **settings):
+    hyperparams = read_hyperparams(shipped_config("ppo", "implicit"), "SamSegShapes-v0", "ppo", SMALL)
+    run = RunSettings("ppo", "SamSegShapes-v0", logs=logs, vec_env=kind, device="cpu", eval_freq=0)
+    return train(replace(run, **settings), hyperparams, ["sb3-alignsam", "train"], lambda line: None)
+
+
+def test_the_run_folder_is_laid_out_as_rl_zoo3_does(run_folder):
+    assert run_folder.name == "SamSegShapes-v0_1"
+    assert run_folder.parent.name == "maskable_ppo"
+    files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
+    expected = {"SamSegShapes-v0.zip", "best_model.zip", "evaluations.npz", "0.monitor.csv", "1.monitor.csv"}
+    expected |= {f"SamSegShapes-v0/{name}" for name in ("config.yml", "args.yml", "command.txt")}
+    assert expected <= files
+    assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "config.yml").read_text())["n_envs"] == 2
+    assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "args.yml").read_text())["algo"] == "maskable_ppo"
+
+
+def test_monitor_files_have_a_row_an_episode_with_its_iou(run_folder):
+    with (run_folder / "0.monitor.csv").open() as file:
+        file.readline()
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 64 // 2 // 5
+    assert all(0 <= float(row["iou"]) <= 1 and row["category"] for row in rows)
+    assert len({row["image_id"] for row in rows}) == len(rows)
+
+
+def test_tensorboard_gets_training_and_click_figures(run_folder):
+    events = EventAccumulator(str(run_folder / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"rollout/ep_rew_mean", "rollout/iou", "reward/gain", "eval/miou_at_5", "train/loss"} <= tags
+    assert events.Scalars("train/loss")[-1].step == 64  # the last update's figures are not lost
+
+
+def test_runs_are_numbered_and_the_same_seed_gives_the_same_weights(tmp_path):
+    first, again, other = _train(tmp_path), _train(tmp_path), _train(tmp_path, seed=1)
+    assert [folder.name.rpartition("_")[2] for folder in (first, again, other)] == ["1", "2", "3"]
+    weights = [_weights(folder) for folder in (first, again, other)]
+    assert all(th.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not all(th.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+def test_worker_processes_learn_from_the_same_episodes_as_one_process(tmp_path):
+    one, many = _train(tmp_path, "dummy"), _train(tmp_path, "subproc")
+    for index in range(2):
+        columns = []
+        for folder in (one, many):
+            with (folder / f"{index}.monitor.csv").open() as file:
+                file.readline()
+                columns.append([(row["image_id"], round(float(row["r"]), 2)) for row in csv.DictReader(file)])
+        assert columns[0] == columns[1]
+    a, b = _weights(one), _weights(many)
+    assert all(np.allclose(a[key], b[key], atol=1e-3) for key in a)
+
+
+def test_a_zip_names_the_keywords_of_its_environment(tmp_path):
+    folder = _train(tmp_path, env_kwargs={"max_steps": 2, "categories": ["star", "ring"]})
+    description = read_description(folder / "SamSegShapes-v0.zip")
+    assert description.env_kwargs == {"max_steps": 2, "categories": ["star", "ring"]}
+    assert description.num_timesteps == 32
+
+
+def test_photographs_are_trained_on(coco_mini, tmp_path):
+    hyperparams = read_hyperparams(shipped_config("maskable_ppo", "implicit"), "SamSegCoco-v0", "maskable_ppo", SMALL)
+    kwargs = {"root": str(coco_mini), "split": "train2017"}
+    settings = RunSettings(
+        "maskable_ppo", "SamSegCoco-v0", kwargs, logs=tmp_path, vec_env="dummy", eval_freq=16, eval_episodes=2
+    )
+    folder = train(settings, hyperparams, report=lambda line: None)
+    assert (folder / "SamSegCoco-v0.zip").is_file()
+    assert (folder / "best_model.zip").is_file()
+
+
+def test_a_mistake_leaves_no_run_folder(tmp_path):
+    with pytest.raises(InputError, match="split 'test'"):
+        _train(tmp_path, env_kwargs={"split": "test"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        _train(tmp_path / "file")
+
+
+def test_devices_that_are_not_there_are_named():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(InputError, match="device 'tpu' is not there; on this machine: cpu"):
+        resolve_device("tpu")
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_training_runs_on_an_accelerator(device, tmp_path):
+    present = {"cuda": th.cuda.is_available(), "mps": th.backends.mps.is_available()}[device]
+    if not present:
+        pytest.skip(f"no {device} device on this machine")
+    assert (short_run("ppo", tmp_path, device=device, eval_freq=0) / "SamSegShapes-v0.zip").is_file()
+
+
+def _weights(folder):
+    from stable_baselines3 import PPO
+
+    return PPO.load(folder / "SamSegShapes-v0.zip", device="cpu").policy.state_dict()
