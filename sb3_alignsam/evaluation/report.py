@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAVY
 from rich.console import Console
 from rich.table import Table
 
@@ -40,12 +41,13 @@ def print_table(report: dict[str, Any], console: Console) -> None:
     rows = sorted(report["clickers"], key=lambda row: -row["miou_at"][-1]["mean"])
     clicks = len(rows[0]["miou_at"])
     title = f"{report['split']}: {report['num_episodes']} episodes, mIoU@k of the answer after k clicks"
-    table = Table(title=title, title_justify="left")
-    table.add_column("clicker")
-    table.add_column("uses ground truth")
+    table = Table(title=title, title_justify="left", caption="truth: uses ground truth", caption_justify="left")
+    table.box, table.pad_edge = SIMPLE_HEAVY, False
+    table.add_column("clicker", no_wrap=True)
+    table.add_column("truth", no_wrap=True)
     for k in range(1, clicks + 1):
-        table.add_column(f"@{k}", justify="right")
-    table.add_column(f"95 % of @{clicks}", justify="right")
+        table.add_column(f"@{k}", justify="right", no_wrap=True)
+    table.add_column(f"95 % of @{clicks}", justify="right", no_wrap=True)
     for row in rows:
         last = row["miou_at"][-1]
         means = [f"{each['mean']:.3f}" for each in row["miou_at"]]
