@@ -31,7 +31,7 @@ class RewardWeights:
     """Weight of each term of the reward. `from_mapping` reads the environment's ``rewards`` keyword.
 
     :param gain: change of the answer's score, see `gain_term`.
-    :param correction: 1 where the click corrects an error of the latest mask, see `correction_term`.
+    :param hit: 1 where a positive click finds a part of the target that the latest mask misses, see `hit_term`.
     :param label: +1 the click agrees with ground truth, -1 it does not, 0 on ignored pixels (AlignSAM, Huang et al.,
         CVPR 2024, section 3.3).
     :param repeat: 1 where the action changes nothing: an invalid or an already clicked patch. Usually negative.
@@ -40,7 +40,7 @@ class RewardWeights:
     """
 
     gain: float = 1.0
-    correction: float = 0.5
+    hit: float = 0.5
     label: float = 0.0
     repeat: float = -0.1
     step_cost: float = 0.0
@@ -72,16 +72,16 @@ def gain_term(score: float, last: float, best: float, against: Literal["best", "
     return score - last if against == "last" else max(score - best, 0.0)
 
 
-def correction_term(positive: bool, on_target: bool, in_mask: bool, ignored: bool) -> float:
-    """1 for a positive click on a missed pixel of the target or a negative one on a surplus pixel, else 0.
+def hit_term(positive: bool, on_target: bool, in_mask: bool, ignored: bool) -> float:
+    """1 for a positive click on a pixel of the target that the latest mask misses, else 0.
 
-    This is what makes a click useful by RITM's rule (see `oracle_click`). Unlike `label_term` it pays nothing for
-    negative clicks on plain background, which are always right and never help: an agent that is paid for them learns
-    to make no others.
+    Unlike `label_term` it pays nothing for negative clicks: on plain background they are always right and never help,
+    and an agent that is paid for them learns to make no others. Paid for taking surplus away, an agent learns to make
+    surplus first. What a negative click is worth, `gain_term` says.
 
     :param in_mask: whether the latest mask, before this click, holds the pixel.
     """
-    return float(not ignored and positive == on_target and in_mask != on_target)
+    return float(positive and on_target and not in_mask and not ignored)
 
 
 def label_term(positive: bool, on_target: bool, ignored: bool) -> float:

@@ -16,7 +16,7 @@ from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target
 from sb3_alignsam.envs.observations import DEFAULT_KEYS, Observations, embed
 from sb3_alignsam.envs.rendering import render_episode
-from sb3_alignsam.envs.rewards import RewardWeights, Score, correction_term, gain_term, label_term
+from sb3_alignsam.envs.rewards import RewardWeights, Score, hit_term, gain_term, label_term
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.loading import shared_segmenter
 from sb3_alignsam.perception.segmenter import Segmenter
@@ -149,7 +149,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         """Place one click or stop. Ends when the budget is used; nothing is ever truncated."""
         episode = self.episode
         last, best = episode.answer.score, episode.best_score
-        terms = {"gain": 0.0, "correction": 0.0, "label": 0.0, "repeat": 0.0, "step_cost": 0.0, "final": 0.0}
+        terms = {"gain": 0.0, "hit": 0.0, "label": 0.0, "repeat": 0.0, "step_cost": 0.0, "final": 0.0}
         self._steps += 1
         stopped = int(action) == self.grid.stop_action
         if not stopped:
@@ -159,7 +159,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
                 here = (click.y, click.x)
                 wanted, ignored = bool(episode.wanted()[here]), bool(episode.ignore[here])
                 terms["label"] = label_term(click.positive, wanted, ignored)
-                terms["correction"] = correction_term(click.positive, wanted, bool(episode.last.mask[here]), ignored)
+                terms["hit"] = hit_term(click.positive, wanted, bool(episode.last.mask[here]), ignored)
                 episode.click(click, self.segmenter)
                 terms["gain"] = gain_term(episode.answer.score, last, best, self.gain_against)
             else:

@@ -45,12 +45,13 @@ class ConditionedBlock(nn.Module):
 class ImplicitExtractor(ClickFeaturesExtractor):
     """Features of the Implicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.2), for any embedding size.
 
-    The embedding e is weighted by the mask probability p as ``e·p + e``, reduced to few channels at once and to half
-    its height and width early, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join
-    on the click grid; the target category and the step condition every layer.
+    The embedding e is weighted by the mask probability p as ``e·p + e`` and reduced to few channels on the click grid at
+    once, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join there; the target
+    category and the step condition every layer. Each category also has learnt queries, whose products with the
+    embedding are maps of their own: the shortest way from what is asked for and what lies there to a click.
 
     :param observation_space: Dict space of a click environment; reads `REQUIRED_KEYS`, and ``excluded_mask`` if sent.
-    :param channels: channels on the embedding's grid, before it is halved.
+    :param channels: channels that the embedding is reduced to.
     :param map_channels: channels of the feature map on the click grid.
     :param vector_dim: length of the summary vector.
     :param blocks: residual blocks on the click grid.
@@ -69,14 +70,15 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         side = self.map_shape[1]
         self._has_excluded = "excluded_mask" in observation_space.spaces
         condition_dim = sum(get_flattened_obs_dim(observation_space[key]) for key in ("target_category", "num_steps"))
-        self.reduce = nn.Conv2d(embedding_channels, channels, 1)
+        # Non-overlapping windows, down to few channels and to about the click grid at once: this is what keeps it cheap.
+        window = max(height // side, 1)
+        self.reduce = nn.Conv2d(embedding_channels, channels, window, stride=window)
         self.reduce_condition = Condition(condition_dim, channels)
         self.queries = nn.Linear(
             get_flattened_obs_dim(observation_space["target_category"]), QUERIES * embedding_channels
         )
-        self.halve = nn.Conv2d(channels, map_channels, 3, stride=2 if height >= 2 * side else 1, padding=1)
         # Beside the features: answers to the queries, two click maps, mask, excluded objects, and the place (x, y).
-        self.join = nn.Conv2d(map_channels + QUERIES + 6, map_channels, 1)
+        self.join = nn.Conv2d(channels + QUERIES + 6, map_channels, 1)
         self.blocks = nn.ModuleList(ConditionedBlock(map_channels, condition_dim) for _ in range(blocks))
         self.summarise = nn.Linear(2 * map_channels + condition_dim, vector_dim)
         centres = (th.arange(side) + 0.5) * 2 / side - 1
@@ -91,12 +93,12 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         embedding = observations["sam_image_embeddings"].float()
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
         features = self.reduce_condition(self.reduce(embedding * probability + embedding), condition)
-        features = F.relu(self.halve(F.relu(features)))
-        answers = self._answers(embedding, observations["target_category"].flatten(1))
+        features = F.relu(features)
+        answers = self._answers(self._to_grid(embedding), observations["target_category"].flatten(1))
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
-        grid = [self._to_grid(each) for each in (features, answers, probability, excluded)]
+        grid = [self._to_grid(each) for each in (features, probability, excluded)]
         clicks = observations["click_map"].float()
-        features = self.join(th.cat([*grid, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
+        features = self.join(th.cat([*grid, answers, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
         for block in self.blocks:
             features = block(features, condition)
         features = F.relu(features)
@@ -104,7 +106,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)
 
     def _answers(self, embedding: th.Tensor, category: th.Tensor) -> th.Tensor:
-        """Products of the category's queries with the embedding at each place, (B, QUERIES, h, w)."""
+        """Products of the category's queries with the embedding at each patch, (B, QUERIES, G, G)."""
         queries = self.queries(category).unflatten(1, (QUERIES, -1))
         products = queries @ embedding.flatten(2) / embedding.shape[1] ** 0.5
         return products.unflatten(2, embedding.shape[2:])

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sb3_alignsam.envs.rewards import RewardWeights, correction_term, gain_term, label_term, mask_score
+from sb3_alignsam.envs.rewards import RewardWeights, hit_term, gain_term, label_term, mask_score
 from sb3_alignsam.errors import InputError
 
 
@@ -66,14 +66,11 @@ def test_wrong_weights_are_named(weights, words):
         RewardWeights.from_mapping(weights)
 
 
-def test_a_click_is_paid_for_correcting_an_error_and_for_nothing_else():
-    missed, surplus = {"on_target": True, "in_mask": False}, {"on_target": False, "in_mask": True}
-    found, background = {"on_target": True, "in_mask": True}, {"on_target": False, "in_mask": False}
-    assert correction_term(True, **missed, ignored=False) == 1.0
-    assert correction_term(False, **surplus, ignored=False) == 1.0
-    for positive in (True, False):
-        assert correction_term(positive, **found, ignored=False) == 0.0
-        assert correction_term(positive, **background, ignored=False) == 0.0
-        assert correction_term(positive, **missed, ignored=True) == 0.0
-    assert correction_term(False, **missed, ignored=False) == 0.0
-    assert correction_term(True, **surplus, ignored=False) == 0.0
+def test_a_positive_click_is_paid_where_it_finds_a_missed_part_of_the_target():
+    assert hit_term(True, on_target=True, in_mask=False, ignored=False) == 1.0
+    assert hit_term(True, on_target=True, in_mask=True, ignored=False) == 0.0
+    assert hit_term(True, on_target=True, in_mask=False, ignored=True) == 0.0
+    assert hit_term(True, on_target=False, in_mask=False, ignored=False) == 0.0
+    for on_target in (True, False):
+        for in_mask in (True, False):
+            assert hit_term(False, on_target, in_mask, ignored=False) == 0.0

@@ -42,7 +42,7 @@ def test_an_episode_ends_when_the_budget_is_used_and_is_never_truncated(env):
 
 def test_stop_ends_at_once_and_earns_the_final_term():
     env = make_env(
-        "SamSegShapes-v0", {"split": "dev", "allow_stop": True, "rewards": {"final": 2.0, "gain": 0.0, "correction": 0.0}}
+        "SamSegShapes-v0", {"split": "dev", "allow_stop": True, "rewards": {"final": 2.0, "gain": 0.0, "hit": 0.0}}
     )
     env.reset(options={"index": 0})
     target = np.argwhere(env.episode.sample.instances[0]).mean(axis=0).astype(int)
@@ -71,7 +71,7 @@ def test_a_repeated_or_padded_click_uses_the_budget_and_changes_nothing(segmente
 
 
 def test_gain_and_label_follow_the_click():
-    env = make_env("SamSegShapes-v0", {"split": "dev", "rewards": {"gain": 1.0, "label": 0.25, "correction": 0.0}})
+    env = make_env("SamSegShapes-v0", {"split": "dev", "rewards": {"gain": 1.0, "label": 0.25, "hit": 0.0}})
     env.reset(options={"index": 4})
     row, column = (np.argwhere(env.episode.sample.instances[0]).mean(axis=0) // 16).astype(int)
     on_target = bool(env.episode.wanted()[row * 16 + 8, column * 16 + 8])
