@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from sb3_alignsam.policies.clickers import Clicker, State
 __all__ = ["BASELINES", "Majority", "make_baseline", "oracle_click"]
 
 
-class _PerEpisode:
+class _PerEpisode(ABC):
     """A rule that looks at one episode at a time."""
 
     name: str
@@ -27,9 +28,9 @@ class _PerEpisode:
         """See `Clicker`."""
         return [self.next_click(state) for state in states]
 
+    @abstractmethod
     def next_click(self, state: State) -> Click | None:
         """The next click of one episode."""
-        raise NotImplementedError
 
     def _of_actions(self, state: State, allowed: np.ndarray) -> Click | None:
         """A click drawn uniformly from the allowed actions, (num_actions,) bool."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sb3_alignsam.envs.rewards import RewardWeights, hit_term, gain_term, label_term, mask_score
+from sb3_alignsam.envs.rewards import RewardWeights, gain_term, hit_term, label_term, mask_score
 from sb3_alignsam.errors import InputError
 
 
