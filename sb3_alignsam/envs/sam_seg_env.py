@@ -81,7 +81,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         target: Target = "category",
         rewards: Mapping[str, float] | None = None,
         score: Score = "iou",
-        gain_against: Literal["best", "last"] = "best",
+        gain_against: Literal["best", "last"] = "last",
         answer: AnswerRule = "best_predicted",
         observation_keys: Sequence[str] | None = None,
         render_mode: str | None = None,
