@@ -40,6 +40,7 @@ setup(
     install_requires=[
         "click>=8.1",
         "gymnasium>=1.0",
+        "huggingface_hub>=1.0",
         "matplotlib>=3.9",
         "mlflow>=3.0",
         "moviepy>=2.1",

@@ -20,7 +20,7 @@ def parse_value(text: str) -> Any:
     """
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"value '{text}' cannot be read: {' '.join(str(error).split())[:150]}") from error
     return as_number(value)
 

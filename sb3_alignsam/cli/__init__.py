@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 import sb3_alignsam
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.errors import InputError, RunError
 
 COMMANDS = ("train", "eval", "demo", "record")
 
@@ -42,6 +42,9 @@ def main(args: list[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
+    except RunError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from sb3_alignsam.cli.options import check_at_least
-from sb3_alignsam.evaluation.agents import DEFAULT_BASELINES, load_agent
+from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.films import record_films
 from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.evaluation.run import evaluate_run
@@ -17,7 +17,7 @@ from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 
 ALGO, ENV_ID = "maskable_ppo", "SamSegShapes-v0"
-DEFAULT_STEPS = 20_000
+DEFAULT_STEPS = 14_000
 FILMS = 4
 
 
@@ -45,7 +45,7 @@ def command(n_timesteps: int, episodes: int, seed: int, log_folder: Path) -> Non
     check_at_least("--episodes", episodes, 1)
     progress = sys.stdout.isatty()
     hyperparams = read_hyperparams(shipped_config(ALGO, "implicit"), ENV_ID, ALGO, {"n_timesteps": n_timesteps})
-    settings = RunSettings(ALGO, ENV_ID, {}, seed, log_folder, progress=progress)
+    settings = RunSettings(ALGO, ENV_ID, {}, seed, log_folder, eval_freq=4000, eval_episodes=64, progress=progress)
     click.echo("1 of 3  train on Shapes scenes")
     folder = train(settings, hyperparams, sys.argv, click.echo)
     click.echo("2 of 3  evaluate on the val split, which training never saw")
@@ -53,7 +53,7 @@ def command(n_timesteps: int, episodes: int, seed: int, log_folder: Path) -> Non
         folder,
         load_best=True,
         episodes=episodes,
-        baselines=DEFAULT_BASELINES,
+        baselines=None,
         console=Console(),
         progress=progress,
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
+from sb3_alignsam.envs.sam_seg_env import MAX_STEPS
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import DEFAULT_BASELINES
 from sb3_alignsam.evaluation.run import evaluate_run
@@ -20,9 +21,7 @@ from sb3_alignsam.evaluation.run import evaluate_run
 @click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
 @click.option("--episodes", default="200", show_default=True, help="How many, spread over the split; or all.")
 @click.option("--clicks", type=int, help="Clicks an episode; else the run's budget.")
-@click.option(
-    "--baselines", default=",".join(DEFAULT_BASELINES), show_default=True, help="Names with commas between; or none."
-)
+@click.option("--baselines", help=f"Names with commas between, or none; else {','.join(DEFAULT_BASELINES)}.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here, not to RUN/report.")
 @click.option(
@@ -34,7 +33,7 @@ def command(
     split: str | None,
     episodes: str,
     clicks: int | None,
-    baselines: str,
+    baselines: str | None,
     env_kwargs: tuple[str, ...],
     json_file: Path | None,
     out: Path | None,
@@ -47,7 +46,9 @@ def command(
     """
     if clicks is not None:
         check_at_least("--clicks", clicks, 1)
-    if episodes != "all" and (not episodes.isdigit() or int(episodes) < 1):
+        if clicks > MAX_STEPS:
+            raise InputError(f"--clicks needs a whole number <= {MAX_STEPS}, got {clicks}")
+    if episodes != "all" and (not episodes.isdecimal() or int(episodes) < 1):
         raise InputError(f"--episodes needs a whole number >= 1, or all; got '{episodes}'")
     evaluate_run(
         run,
@@ -55,8 +56,8 @@ def command(
         load_best=load_best,
         episodes=None if episodes == "all" else int(episodes),
         clicks=clicks,
-        baselines=[] if baselines in ("", "none") else baselines.split(","),
-        env_kwargs=read_pairs(env_kwargs, "--env-kwargs"),
+        baselines=None if baselines is None else [] if baselines in ("", "none") else baselines.split(","),
+        env_kwargs=read_env_kwargs(env_kwargs),
         out=out,
         json_file=json_file,
         console=Console(),

@@ -45,6 +45,17 @@ def read_pairs(pairs: Iterable[str], option: str) -> dict[str, Any]:
     return values
 
 
+def read_env_kwargs(pairs: Iterable[str]) -> dict[str, Any]:
+    """``--env-kwargs`` as a mapping.
+
+    :raises InputError: a pair cannot be read, or sets what the commands themselves decide.
+    """
+    values = read_pairs(pairs, "--env-kwargs")
+    if "subset" in values:
+        raise InputError("--env-kwargs subset is chosen by the command: training leaves out what the best is chosen on")
+    return values
+
+
 def check_at_least(name: str, value: int, least: int) -> None:
     """:raises InputError: the option's value is too small."""
     if value < least:

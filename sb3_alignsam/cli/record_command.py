@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.films import record_films, write_animation
 from sb3_alignsam.evaluation.protocol import spread
+from sb3_alignsam.evaluation.report import check_writable
 
 
 @click.command("record", cls=PairsCommand)
@@ -35,10 +36,13 @@ def command(
     sb3-alignsam record logs/ppo/SamSegShapes-v0_1 -n 4
     """
     check_at_least("--episodes", episodes, 1)
-    kwargs = {**read_pairs(env_kwargs, "--env-kwargs"), "render_mode": "rgb_array"}
+    kwargs = {**read_env_kwargs(env_kwargs), "render_mode": "rgb_array"}
     agent = load_agent(run, split, load_best, kwargs)
     indices = spread(len(agent.env.dataset), episodes)
-    for path in record_films(agent, indices, out or agent.zip_path.parent / "videos"):
+    folder = out or agent.zip_path.parent / "videos"
+    for place in (folder / "film.mp4", *([] if gif is None else [gif])):
+        check_writable(place)
+    for path in record_films(agent, indices, folder):
         click.echo(path)
     if gif is not None:
         write_animation(agent, indices, gif)

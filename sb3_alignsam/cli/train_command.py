@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 from sb3_alignsam.training.vec_envs import VEC_ENVS
@@ -64,6 +65,8 @@ def command(
     for name, value, least in (("--eval-freq", eval_freq, 0), ("--save-freq", save_freq, 0), ("--seed", seed, 0)):
         check_at_least(name, value, least)
     check_at_least("--eval-episodes", eval_episodes, 1)
+    if seed >= 2**32:
+        raise InputError(f"--seed needs a whole number below 2**32, got {seed}")
     overrides = read_pairs(hyperparams, "-params")
     if n_timesteps is not None:
         overrides["n_timesteps"] = n_timesteps
@@ -72,7 +75,7 @@ def command(
     settings = RunSettings(
         algo,
         env_id,
-        read_pairs(env_kwargs, "--env-kwargs"),
+        read_env_kwargs(env_kwargs),
         seed,
         log_folder,
         vec_env,

@@ -25,7 +25,7 @@ def load_dataset(
     *,
     subset: Subset = "all",
     root: str | Path | None = None,
-    categories: Sequence[str] | None = None,
+    categories: Sequence[str] | str | None = None,
 ) -> Dataset:
     """Open a dataset.
 

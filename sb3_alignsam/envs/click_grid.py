@@ -66,6 +66,8 @@ class ClickGrid:
         new_height, new_width = resized_shape(height, width, self.image_size)
         side = self.image_size / self.num_patches
         x, y = int((column + 0.5) * side * width / new_width), int((row + 0.5) * side * height / new_height)
+        if row == 0 or column == 0:  # see `_valid`: the first patches of a very thin picture
+            x, y = (min(x, width - 1) if column == 0 else x), (min(y, height - 1) if row == 0 else y)
         return Click(x, y, not negative)
 
     def patch(self, click: Click, height: int, width: int) -> tuple[int, int]:
@@ -81,13 +83,23 @@ class ClickGrid:
         return 2 * (row * self.num_patches + column) + (not positive)
 
     def valid_patches(self, height: int, width: int) -> np.ndarray:
-        """Patches whose centre lies on the (height, width) image and not in the padding, (G, G) bool."""
-        side = self.image_size / self.num_patches
-        centres = (np.arange(self.num_patches) + 0.5) * side
+        """Patches that can be clicked on a (height, width) image, (G, G) bool, at least one.
+
+        Their centre lies on the image and not in the padding. Where the grid is finer than the pixels, several centres
+        share a pixel, and only the patch that the pixel lies in counts.
+        """
         new_height, new_width = resized_shape(height, width, self.image_size)
-        rows = (centres * height / new_height).astype(int) < height
-        columns = (centres * width / new_width).astype(int) < width
+        rows, columns = self._valid(height, new_height), self._valid(width, new_width)
         return rows[:, None] & columns[None, :]
+
+    def _valid(self, length: int, resized: int) -> np.ndarray:
+        """Which of the G places along one axis can be clicked, (G,) bool."""
+        places = np.arange(self.num_patches)
+        pixels = ((places + 0.5) * self.image_size / self.num_patches * length / resized).astype(int)
+        back = ((pixels + 0.5) * resized / length * self.num_patches / self.image_size).astype(int)
+        valid = (pixels < length) & (back == places)
+        valid[0] |= not valid.any()  # a picture so thin that no centre lies on it is clicked in its first patches
+        return valid
 
     def action_mask(self, clicked: np.ndarray, height: int, width: int) -> np.ndarray:
         """Which actions do something, (num_actions,) bool.

@@ -28,8 +28,6 @@ ALL_KEYS = (
 DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key != "image")
 """`observation_keys` where none are given, the same in every environment."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-EPISODE_CONSTANTS = ("sam_image_embeddings", "target_category", "image")
-"""Keys that do not change between the clicks of an episode."""
 
 
 class Observations:

@@ -16,13 +16,15 @@ from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target
 from sb3_alignsam.envs.observations import DEFAULT_KEYS, Observations, embed
 from sb3_alignsam.envs.rendering import render_episode
-from sb3_alignsam.envs.rewards import RewardWeights, Score, hit_term, gain_term, label_term
+from sb3_alignsam.envs.rewards import RewardWeights, Score, gain_term, hit_term, label_term
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.loading import shared_segmenter
 from sb3_alignsam.perception.segmenter import Segmenter
 
 DEFAULT_NUM_PATCHES = 16
 DEFAULT_MAX_STEPS = 5
+MAX_STEPS = 1000
+"""Largest click budget."""
 _CHOICES = {
     "target": ("category", "instance"),
     "score": ("iou", "dice"),
@@ -48,7 +50,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param device: where the segmenter runs.
     :param num_patches: patches a side of the click grid; at most one of this and `patch_size`. None of both: 16.
     :param patch_size: side of a patch in pixels of SAM's padded square.
-    :param max_steps: click budget of an episode, >= 1.
+    :param max_steps: click budget of an episode, from 1 to `MAX_STEPS`.
     :param allow_stop: adds the *stop* action.
     :param target: ``category``: all instances together; ``instance``: one at a time, found ones excluded.
     :param rewards: weights by term, see `RewardWeights`.
@@ -70,7 +72,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         split: str | None = None,
         subset: Subset = "all",
         root: str | Path | None = None,
-        categories: Sequence[str] | None = None,
+        categories: Sequence[str] | str | None = None,
         segmenter: str | Segmenter = "tiny",
         checkpoint: str | None = None,
         device: str = "cpu",
@@ -90,8 +92,12 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         for name, value in (("target", target), ("score", score), ("gain_against", gain_against), ("answer", answer)):
             if value not in _CHOICES[name]:
                 raise InputError(f"{name} '{value}' is not known; known: {', '.join(_CHOICES[name])}")
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-            raise InputError(f"max_steps needs a whole number >= 1, got {max_steps!r}")
+        for name, number, least, most in (
+            ("max_steps", max_steps, 1, MAX_STEPS),
+            ("render_size", render_size, 32, 2048),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+                raise InputError(f"{name} needs a whole number from {least} to {most}, got {number!r}")
         if render_mode not in (None, "rgb_array"):
             raise InputError(f"render_mode '{render_mode}' is not known; known: rgb_array")
         self.dataset = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import fit_majority, spread
-from sb3_alignsam.policies.baselines import BASELINES, make_baseline
+from sb3_alignsam.policies.baselines import Majority, make_baseline
 from sb3_alignsam.policies.clickers import AgentClicker, Clicker
 from sb3_alignsam.policies.loading import AgentDescription, find_zip, is_maskable, load_policy, read_description
+from sb3_alignsam.registration import ENV_IDS
 
 MAJORITY_EPISODES = 64
 """Dev episodes over which the agent's actions are counted for the baseline `majority`."""
@@ -25,12 +26,15 @@ class LoadedAgent:
     """A trained agent with an environment on the split to evaluate.
 
     :param zip_path: where it came from. :param description: what the zip says of itself.
-    :param env: an environment on the split. :param clicker: the agent.
+    :param env: an environment on the split.
+    :param dev_kwargs: keywords of an environment of the same kind on the episodes to choose by.
+    :param clicker: the agent.
     """
 
     zip_path: Path
     description: AgentDescription
     env: SamSegEnv
+    dev_kwargs: dict[str, Any]
     clicker: AgentClicker
 
 
@@ -47,35 +51,45 @@ def load_agent(
     path = find_zip(run, load_best)
     description = read_description(path)
     kwargs = {**description.env_kwargs, **(env_kwargs or {})}
+    dev_kwargs = {**kwargs, "split": description.env_kwargs.get("split"), "subset": "dev"}
     if split is not None:
         kwargs["split"] = split
-    elif description.env_id == "SamSegShapes-v0" or kwargs.get("dataset", "shapes") == "shapes":
+    elif {**ENV_IDS.get(description.env_id, {}), **kwargs}.get("dataset", "shapes") == "shapes":
         kwargs["split"] = "val"
     env = make_env(description.env_id, kwargs)
+    if description.categories and list(env.dataset.categories) != description.categories:
+        raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
     policy = load_policy(path, env)
-    return LoadedAgent(path, description, env, AgentClicker(policy, env.grid, is_maskable(description)))
+    clicker = AgentClicker(policy, env.grid, is_maskable(description))
+    return LoadedAgent(path, description, env, dev_kwargs, clicker)
 
 
-def make_clickers(agent: LoadedAgent, baselines: Sequence[str], clicks: int) -> list[Clicker]:
-    """The agent and the named baselines; `majority` is fitted on dev episodes, never on the split reported.
+def make_clickers(
+    agent: LoadedAgent, baselines: Sequence[str] | None, clicks: int, notice: Callable[[str], object] = print
+) -> list[Clicker]:
+    """The agent and some baselines; `majority` is fitted on dev episodes, never on the split reported.
 
-    :raises InputError: a baseline is unknown, or there are no dev episodes to fit `majority` on.
+    :param baselines: their names; None: `DEFAULT_BASELINES`, less `majority` where there are no dev episodes, of which
+        `notice` is told.
+    :raises InputError: a baseline is unknown, or there are no dev episodes for a `majority` that was asked for.
     """
     clickers: list[Clicker] = [agent.clicker]
-    for name in dict.fromkeys(baselines):
-        if name == "majority":
-            kwargs = {**agent.description.env_kwargs, "subset": "dev"}
-            try:
-                dev = make_env(agent.description.env_id, kwargs)
-            except InputError as error:
-                raise InputError(f"baseline 'majority' has no dev episodes to be fitted on: {error}") from error
-            indices = spread(len(dev.dataset), MAJORITY_EPISODES)
-            clickers.append(fit_majority(dev, agent.clicker, indices, clicks))
-        else:
+    for name in dict.fromkeys(DEFAULT_BASELINES if baselines is None else baselines):
+        if name != "majority":
             clickers.append(make_baseline(name, agent.env.grid))
+            continue
+        try:
+            clickers.append(_majority(agent, clicks))
+        except InputError as error:
+            if baselines is not None:
+                raise
+            notice(f"left out: {error}")
     return clickers
 
 
-def known_baselines() -> list[str]:
-    """Names that `make_clickers` takes."""
-    return [*BASELINES, "majority"]
+def _majority(agent: LoadedAgent, clicks: int) -> Majority:
+    try:
+        dev = make_env(agent.description.env_id, agent.dev_kwargs)
+    except InputError as error:
+        raise InputError(f"baseline 'majority' has no dev episodes to be fitted on: {error}") from error
+    return fit_majority(dev, agent.clicker, spread(len(dev.dataset), MAJORITY_EPISODES), clicks)

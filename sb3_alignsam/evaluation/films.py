@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,18 @@ def _record(agent: LoadedAgent, index: int, folder: Path) -> Path:
     # moviepy and the recorder print to the terminal as they go.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         recorder.reset()
+        actions = None
         for step in range(clicks):
-            recorder.step(_actions(agent, step))
+            actions = _actions(agent, step, actions)
+            recorder.step(actions)
     return Path(recorder.video_path)
 
 
-def _actions(agent: LoadedAgent, step: int) -> np.ndarray:
+def _actions(agent: LoadedAgent, step: int, last: np.ndarray | None) -> np.ndarray:
+    """The agent's next action, (1,); once it has stopped, *stop* again, which changes nothing."""
     env = agent.env
+    if last is not None and last[0] == env.grid.stop_action:
+        return last
     return agent.clicker.next_actions([state_of(env, env.episode, step, env.np_random)])
 
 
@@ -68,10 +74,16 @@ def write_animation(agent: LoadedAgent, indices: Sequence[int], path: Path) -> N
     for index in indices:
         agent.env.reset(options={"index": index})
         frames.append(_frame(agent))
+        actions = None
         for step in range(agent.env.max_steps):
-            agent.env.step(_actions(agent, step)[0])
+            actions = _actions(agent, step, actions)
+            agent.env.step(actions[0])
             frames.append(_frame(agent))
     pictures = [Image.fromarray(frame).quantize(128) for frame in frames]
     duration = int(1000 * SECONDS_A_FRAME)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0, optimize=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pictures[0].save(
+        temporary, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0, optimize=True
+    )
+    os.replace(temporary, path)

@@ -9,8 +9,9 @@ import numpy as np
 
 from sb3_alignsam.envs.episode import ClickEpisode, click_together
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
+from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.policies.baselines import Majority
-from sb3_alignsam.policies.clickers import AgentClicker, Clicker, State
+from sb3_alignsam.policies.clickers import AgentClicker, Clicker, NextClick, State, Stop
 
 BATCH = 16
 """Episodes that run side by side."""
@@ -99,9 +100,11 @@ def play(
     """Run fresh episodes to their end; answer, latest and predicted IoU after each click, each (B, clicks)."""
     figures = np.zeros((3, len(episodes), clicks))
     rngs = [np.random.default_rng((RNG_SEED, index, *clicker.name.encode())) for index in indices]
+    running = list(range(len(episodes)))
     for step in range(clicks):
-        states = [state_of(env, episode, step, rng) for episode, rng in zip(episodes, rngs, strict=True)]
-        click_together(episodes, clicker.next_clicks(states), env.segmenter)
+        if running:
+            states = [state_of(env, episodes[row], step, rngs[row]) for row in running]
+            running = _advance(env, episodes, running, clicker.next_clicks(states))
         for row, episode in enumerate(episodes):
             answer = episode.answer
             figures[:, row, step] = (
@@ -123,11 +126,23 @@ def fit_majority(env: SamSegEnv, agent: AgentClicker, indices: Sequence[int], cl
     counts = np.zeros((clicks, env.grid.num_actions), np.int64)
     rng = np.random.default_rng(0)
     for _, episodes in _batches(env, indices):
+        running = list(range(len(episodes)))
         for step in range(clicks):
-            states = [state_of(env, episode, step, rng) for episode in episodes]
-            np.add.at(counts[step], agent.next_actions(states), 1)
-            click_together(episodes, agent.next_clicks(states), env.segmenter)
+            states = [state_of(env, episodes[row], step, rng) for row in running]
+            actions = agent.next_actions(states) if states else np.zeros(0, np.int64)
+            np.add.at(counts[step], actions, 1)
+            running = _advance(env, episodes, running, agent.clicks_of(actions, states))
     return Majority(env.grid, counts)
+
+
+def _advance(
+    env: SamSegEnv, episodes: Sequence[ClickEpisode], running: Sequence[int], answers: Sequence[NextClick]
+) -> list[int]:
+    """Play one answer in each running episode; return those that were not stopped."""
+    going = [(row, answer) for row, answer in zip(running, answers, strict=True) if not isinstance(answer, Stop)]
+    clicks: list[Click | None] = [answer for _, answer in going]
+    click_together([episodes[row] for row, _ in going], clicks, env.segmenter)
+    return [row for row, _ in going]
 
 
 def _batches(env: SamSegEnv, indices: Sequence[int]) -> Iterator[tuple[Sequence[int], list[ClickEpisode]]]:

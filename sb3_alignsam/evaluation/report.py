@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.box import SIMPLE_HEAVY
 from rich.console import Console
 from rich.table import Table
 
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.metrics import miou_at
 from sb3_alignsam.evaluation.protocol import EpisodeId, Record
 
@@ -55,6 +57,21 @@ def print_table(report: dict[str, Any], console: Console) -> None:
         style = "bold" if row["name"] == "agent" else None
         table.add_row(row["name"], truth, *means, f"{last['low']:.3f}..{last['high']:.3f}", style=style)
     console.print(table)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before long work whether a file can be written.
+
+    :raises InputError: it cannot; the message says why.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder")
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:

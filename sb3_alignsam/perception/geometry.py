@@ -12,7 +12,8 @@ from PIL import Image
 def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     """Height and width in pixels of an image whose longest side is scaled to `size`."""
     scale = size / max(height, width)
-    return int(height * scale + 0.5), int(width * scale + 0.5)
+    # At least one pixel, where SAM itself fails on a picture that is thinner than it can scale.
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 def resize_longest_side(image: np.ndarray, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click, oracle_click
-from sb3_alignsam.policies.clickers import Clicker, State
+from sb3_alignsam.policies.clickers import STOP, Clicker, NextClick, State
 
 __all__ = ["BASELINES", "Majority", "make_baseline", "oracle_click"]
 
@@ -24,7 +24,7 @@ class _PerEpisode(ABC):
     def __init__(self, grid: ClickGrid) -> None:
         self.grid = grid
 
-    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+    def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
         """See `Clicker`."""
         return [self.next_click(state) for state in states]
 
@@ -94,6 +94,8 @@ class OracleGrid(Oracle):
         assert click is not None
         shape = state.episode.image_size
         free = np.flatnonzero(state.action_mask[: 2 * self.grid.num_patches**2 : 2])
+        if not len(free):
+            return None
         centres = [self.grid.click(2 * int(patch), *shape) for patch in free]
         distances = [(c.x - click.x) ** 2 + (c.y - click.y) ** 2 for c in centres]
         nearest = centres[int(np.argmin(distances))]
@@ -113,14 +115,14 @@ class Majority:
     def __init__(self, grid: ClickGrid, counts: np.ndarray) -> None:
         self.grid, self.counts = grid, counts
 
-    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+    def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
         """See `Clicker`; of the possible actions, the commonest."""
         return [self._next_click(state) for state in states]
 
-    def _next_click(self, state: State) -> Click | None:
+    def _next_click(self, state: State) -> NextClick:
         counts = np.where(state.action_mask, self.counts[min(state.step, len(self.counts) - 1)], -1)
         action = int(counts.argmax())
-        return None if action == self.grid.stop_action else self.grid.click(action, *state.episode.image_size)
+        return STOP if action == self.grid.stop_action else self.grid.click(action, *state.episode.image_size)
 
 
 BASELINES: dict[str, type[_PerEpisode]] = {

@@ -33,7 +33,9 @@ class ClickHead(nn.Module):
         self.click_logits = nn.Conv2d(channels, 2, 1)
         self.stop_logit = nn.Linear(extractor.vector_dim, 1) if num_actions > clicks else None
         self.value_hidden = nn.Linear(extractor.vector_dim, value_dim)
-        self.latent_dim_pi, self.latent_dim_vf = num_actions, value_dim
+        # SB3 sizes by it a Linear that `_use_logits` throws away; sized by the logits it would have (2·G·G)² weights.
+        self.latent_dim_pi = 1
+        self.latent_dim_vf = value_dim
 
     def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """:param features: (B, features_dim). :return: logits (B, num_actions), value latent (B, value_dim)."""
@@ -97,6 +99,8 @@ EXTRACTOR_SETTINGS = ("channels", "map_channels", "vector_dim", "blocks")
 
 def _implicit_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Move the extractor's settings out of a flat mapping, so that YAML needs no nested one."""
+    if kwargs.get("features_extractor_class", ImplicitExtractor) is not ImplicitExtractor:
+        raise InputError("ImplicitPolicy has its own features_extractor_class; use ClickPolicy with another")
     settings = {name: kwargs.pop(name) for name in EXTRACTOR_SETTINGS if name in kwargs}
     settings |= kwargs.pop("features_extractor_kwargs", None) or {}
     return kwargs | {"features_extractor_class": ImplicitExtractor, "features_extractor_kwargs": settings}

@@ -33,6 +33,15 @@ class State:
     rng: np.random.Generator
 
 
+class Stop:
+    """What a clicker answers that is done with an episode."""
+
+
+STOP = Stop()
+NextClick = Click | Stop | None
+"""A click; `STOP`: the episode's answer stays as it is; None: this step changes nothing (an invalid action)."""
+
+
 class Clicker(Protocol):
     """An agent or a baseline.
 
@@ -42,8 +51,8 @@ class Clicker(Protocol):
     name: str
     uses_ground_truth: bool
 
-    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
-        """The next click of each episode; None: this step changes nothing (an invalid action, or *stop*)."""
+    def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
+        """The next click of each episode; it is not asked again about an episode that it stopped."""
 
 
 class AgentClicker:
@@ -66,11 +75,15 @@ class AgentClicker:
             actions, _ = self.policy.predict(observation, deterministic=True, **masks)
         return actions
 
-    def next_clicks(self, states: Sequence[State]) -> list[Click | None]:
+    def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
         """See `Clicker`."""
-        return [
-            self.grid.click(int(action), *state.episode.image_size)
-            if action != self.grid.stop_action and state.action_mask[int(action)]
-            else None
-            for action, state in zip(self.next_actions(states), states, strict=True)
-        ]
+        return self.clicks_of(self.next_actions(states), states)
+
+    def clicks_of(self, actions: np.ndarray, states: Sequence[State]) -> list[NextClick]:
+        """What the environment would do with these actions."""
+        return [self._click_of(int(action), state) for action, state in zip(actions, states, strict=True)]
+
+    def _click_of(self, action: int, state: State) -> NextClick:
+        if action == self.grid.stop_action:
+            return STOP
+        return self.grid.click(action, *state.episode.image_size) if state.action_mask[action] else None

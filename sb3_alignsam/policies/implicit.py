@@ -45,8 +45,8 @@ class ConditionedBlock(nn.Module):
 class ImplicitExtractor(ClickFeaturesExtractor):
     """Features of the Implicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.2), for any embedding size.
 
-    The embedding e is weighted by the mask probability p as ``e·p + e`` and reduced to few channels on the click grid at
-    once, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join there; the target
+    The embedding e is weighted by the mask probability p as ``e·p + e`` and reduced to few channels on the click grid
+    at once, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join there; the target
     category and the step condition every layer. Each category also has learnt queries, whose products with the
     embedding are maps of their own: the shortest way from what is asked for and what lies there to a click.
 
@@ -70,7 +70,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         side = self.map_shape[1]
         self._has_excluded = "excluded_mask" in observation_space.spaces
         condition_dim = sum(get_flattened_obs_dim(observation_space[key]) for key in ("target_category", "num_steps"))
-        # Non-overlapping windows, down to few channels and to about the click grid at once: this is what keeps it cheap.
+        # Non-overlapping windows, down to few channels and to about the click grid at once: so it stays cheap.
         window = max(height // side, 1)
         self.reduce = nn.Conv2d(embedding_channels, channels, window, stride=window)
         self.reduce_condition = Condition(condition_dim, channels)
@@ -115,4 +115,6 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         side = self.map_shape[1]
         if features.shape[-1] < side:
             return F.interpolate(features, (side, side), mode="bilinear", align_corners=False)
+        if features.shape[-1] % side == 0:  # the adaptive kind gives the same and is several times slower
+            return F.avg_pool2d(features, features.shape[-1] // side)
         return F.adaptive_avg_pool2d(features, (side, side))

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,17 +15,21 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.utils import get_device
 
 from sb3_alignsam import policies
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.keywords import check_keywords
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
 
 DESCRIPTION_MEMBER = "sb3_alignsam.json"
 POLICY_PREFIX = "sb3_alignsam.policies."
 MASKABLE = ("maskable_ppo",)
+POLICY_BASES: dict[str, type[BasePolicy]] = {"ppo": ActorCriticPolicy, "maskable_ppo": MaskableActorCriticPolicy}
+"""What a policy must derive from to be trained by an algorithm."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class AgentDescription:
     :param policy: dotted path of the policy class under ``sb3_alignsam.policies``.
     :param policy_kwargs: its keywords, scalars.
     :param num_timesteps: environment steps it was trained for.
+    :param categories: the dataset's vocabulary, in the order of `target_category`; empty: not known.
     """
 
     algo: str
@@ -45,6 +51,7 @@ class AgentDescription:
     policy: str = POLICY_PREFIX + "ImplicitPolicy"
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     num_timesteps: int = 0
+    categories: list[str] = field(default_factory=list)
 
 
 def policy_class(dotted: str) -> type[BasePolicy]:
@@ -57,6 +64,13 @@ def policy_class(dotted: str) -> type[BasePolicy]:
     if not dotted.startswith(POLICY_PREFIX) or name not in known:
         raise InputError(f"policy '{dotted}' is not known; known: {', '.join(POLICY_PREFIX + each for each in known)}")
     return getattr(policies, name)
+
+
+def check_policy(dotted: str, algo: str) -> None:
+    """:raises InputError: the policy is unknown, has no extractor of its own, or is not one for the algorithm."""
+    cls = policy_class(dotted)
+    if algo not in POLICY_BASES or not issubclass(cls, POLICY_BASES[algo]):
+        raise InputError(f"policy '{dotted}' is not one for algorithm '{algo}'")
 
 
 def save_zip(model: BaseAlgorithm, path: Path, description: AgentDescription) -> None:
@@ -85,9 +99,15 @@ def read_description(path: Path) -> AgentDescription:
     """
     content = _read_members(path)[0]
     try:
-        return AgentDescription(**json.loads(content))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its member {DESCRIPTION_MEMBER} cannot be read: {error}") from error
+        fields = json.loads(content)
+        if not isinstance(fields, dict):
+            raise InputError("it holds no mapping")
+        check_keywords(AgentDescription.__init__, fields, "field")
+        description = AgentDescription(**fields)
+        check_policy(description.policy, description.algo)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: its member {DESCRIPTION_MEMBER} cannot be used: {error}") from error
+    return description
 
 
 def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> BasePolicy:
@@ -97,16 +117,18 @@ def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> Ba
     :raises InputError: the zip cannot be read, or its weights do not fit the environment.
     """
     description, weights = read_description(path), _read_members(path)[1]
-    cls = policy_class(description.policy)
     kwargs = resolve_policy_kwargs(description.policy_kwargs)
-    policy = cls(env.observation_space, env.action_space, _zero_schedule, **kwargs)
+    try:
+        policy = policy_class(description.policy)(env.observation_space, env.action_space, _zero_schedule, **kwargs)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"{path}: its policy cannot be built: {' '.join(str(error).split())[:200]}") from error
     try:
         state = th.load(io.BytesIO(weights), map_location=get_device(device), weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: its member policy.pth is no file of weights") from error
     try:
         policy.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: its weights do not fit this environment (other grid or categories?): {reason}"
@@ -126,7 +148,7 @@ def _read_members(path: Path) -> tuple[bytes, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(DESCRIPTION_MEMBER), archive.read("policy.pth")
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError) as error:
         raise InputError(f"{path} is damaged or no zip: {error}") from error
     except KeyError as error:
         raise InputError(f"{path} was not written by sb3-alignsam: {error.args[0]}") from error
@@ -141,9 +163,10 @@ def find_zip(run: Path, load_best: bool = False) -> Path:
         return run
     if not run.is_dir():
         raise InputError(f"{run} does not exist; give a run folder or a .zip that `train` wrote")
-    # rl-zoo3 names the last model after the environment: <ENV_ID>_<N>/<ENV_ID>.zip
-    last = f"{run.resolve().name.rpartition('_')[0]}.zip"
-    path = run / ("best_model.zip" if load_best else last)
+    # rl-zoo3 names the last model after the environment, and so the folder of its configuration.
+    configurations = sorted(run.glob("*/config.yml"))
+    env_id = configurations[0].parent.name if configurations else run.resolve().name.rpartition("_")[0]
+    path = run / ("best_model.zip" if load_best else f"{env_id}.zip")
     if not path.is_file():
         others = sorted(each.name for each in run.glob("*.zip"))
         raise InputError(f"{run} holds no {path.name}; it holds {', '.join(others) or 'no zip at all'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import as_number, check_keywords, unknown_name
-from sb3_alignsam.policies.loading import policy_class
+from sb3_alignsam.policies.loading import check_policy
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "maskable_ppo": MaskablePPO}
@@ -36,8 +38,11 @@ _NOT_IN_YAML = frozenset(
         "policy_kwargs",
         "_init_setup_model",
         "stats_window_size",
+        "use_sde",
+        "sde_sample_freq",
     ]
 )
+_SHARES = ("gamma", "gae_lambda")
 _POSITIVE = ("n_envs", "n_timesteps", "n_steps", "batch_size", "n_epochs")
 
 
@@ -118,10 +123,12 @@ def check_hyperparams(raw: Mapping[str, Any], algo: str) -> Hyperparams:
         raise InputError(f"hyperparameter 'policy_kwargs' needs a mapping, got {policy_kwargs!r}")
     algorithm = {key: _whole(value) if key in _POSITIVE else value for key, value in raw.items() if key not in _OURS}
     for key in SCHEDULES:
-        if key in algorithm:
+        if algorithm.get(key) is not None:
             algorithm[key] = _schedule(key, algorithm[key])
     check_keywords(ALGORITHMS[algo].__init__, algorithm, "hyperparameter", _NOT_IN_YAML)
-    policy_class(str(raw["policy"]))
+    _check_ranges(algorithm)
+    _check_batches(algo, algorithm, _whole(raw.get("n_envs", 1)))
+    check_policy(str(raw["policy"]), algo)
     resolve_policy_kwargs(policy_kwargs)
     return Hyperparams(
         dict(raw),
@@ -133,13 +140,37 @@ def check_hyperparams(raw: Mapping[str, Any], algo: str) -> Hyperparams:
     )
 
 
+def _check_ranges(algorithm: Mapping[str, Any]) -> None:
+    for key, value in algorithm.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            high = 1.0 if key in _SHARES else math.inf
+            if not math.isfinite(value) or not 0 <= value <= high:
+                raise InputError(f"hyperparameter '{key}' needs a finite number from 0 to {high:g}, got {value!r}")
+
+
+def _check_batches(algo: str, algorithm: Mapping[str, Any], n_envs: int) -> None:
+    """Refuse what SB3's normalisation of advantages turns into NaN or an assertion: a batch of one."""
+    defaults = inspect.signature(ALGORITHMS[algo].__init__).parameters
+    n_steps, batch_size = (algorithm.get(key, defaults[key].default) for key in ("n_steps", "batch_size"))
+    rollout = n_steps * n_envs
+    if rollout < 2 or batch_size < 2:
+        raise InputError(f"n_steps x n_envs is {rollout} and batch_size {batch_size}; each must be 2 or more")
+    # PPO skips the normalisation of a last minibatch of one, MaskablePPO does not.
+    if algo == "maskable_ppo" and rollout % batch_size == 1:
+        raise InputError(f"n_steps x n_envs = {rollout} leaves a last minibatch of one; change batch_size {batch_size}")
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"configuration {path} does not exist")
     try:
+        if not path.is_file():
+            raise InputError(f"configuration {path} does not exist or is no file")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML that can be read: {' '.join(str(error).split())[:200]}") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{str(path)[:200]} is no YAML that can be read: {' '.join(str(error).split())[:200]}"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path} needs one entry for each environment id at its top level")
     return content
@@ -157,9 +188,9 @@ def _schedule(key: str, value: Any) -> Any:
             start = float(number)
         except ValueError:
             start = -1.0
-        if kind != "lin" or start <= 0:
+        if kind != "lin" or not 0 < start < math.inf:
             raise InputError(f"hyperparameter '{key}' needs a number or lin_NUMBER, got {value!r}")
         return LinearSchedule(start, 0.0, 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"hyperparameter '{key}' needs a number above 0 or lin_NUMBER, got {value!r}")
     return float(value)

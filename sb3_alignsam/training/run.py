@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_alignsam.callbacks import CheckpointCallback, ClickMetricsCallback, EvaluationCallback
 from sb3_alignsam.envs.making import make_env
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.envs.sam_seg_env import SamSegEnv
+from sb3_alignsam.errors import InputError, RunError
 from sb3_alignsam.evaluation.protocol import spread
+from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
@@ -49,21 +52,6 @@ class RunSettings:
     progress: bool = False
 
 
-def resolve_device(name: str) -> str:
-    """The device to use for ``auto``, or the one named once it is there.
-
-    :raises InputError: it is not.
-    """
-    present = {"cpu": True, "cuda": th.cuda.is_available(), "mps": th.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
-    if not present.get(name.partition(":")[0], False):
-        raise InputError(
-            f"device '{name}' is not there; on this machine: {', '.join(k for k, v in present.items() if v)}"
-        )
-    return name
-
-
 def train(
     settings: RunSettings,
     hyperparams: Hyperparams,
@@ -72,38 +60,67 @@ def train(
 ) -> Path:
     """Train one agent into a new run folder, which is returned. Every line for people goes to `report`.
 
-    :raises InputError: a keyword of the environment or a hyperparameter cannot be used; no folder is left then.
+    However training ends, the folder gets a last zip with what was learnt.
+
+    :raises InputError: a keyword of the environment or a hyperparameter cannot be used, and no folder is left then; or
+        a file of the dataset cannot.
+    :raises RunError: a worker process died.
     """
     device = resolve_device(settings.device)
     # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
-    make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"}).close()
+    probe = make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"})
+    _try_policy(hyperparams, probe)
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
     kwargs = {**settings.env_kwargs, "subset": "fit"}
-    vec_env = make_vec_env(settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder)
     try:
-        model = ALGORITHMS[settings.algo](
-            cast(Any, policy_class(hyperparams.policy)),
-            vec_env,
-            seed=settings.seed,
-            device=device,
-            policy_kwargs=resolve_policy_kwargs(hyperparams.policy_kwargs),
-            **hyperparams.algorithm,
-        )
-        model.set_logger(_logger(folder))
-        save = partial(_save, model, settings, hyperparams)
-        report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
-        model.learn(hyperparams.n_timesteps, CallbackList(_callbacks(settings, folder, save, report)))
-        model.logger.dump(model.num_timesteps)
-        save(folder / f"{settings.env_id}.zip")
-        model.logger.close()
-    finally:
-        vec_env.close()
+        vec_env = make_vec_env(settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder)
+        try:
+            model = _make_model(settings, hyperparams, vec_env, device)
+            model.set_logger(_logger(folder))
+            save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
+            report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
+            try:
+                model.learn(hyperparams.n_timesteps, CallbackList(_callbacks(settings, folder, save, report)))
+            finally:  # whatever ended it, what was learnt is kept
+                save(folder / f"{settings.env_id}.zip")
+            model.logger.dump(model.num_timesteps)
+            model.logger.close()
+        finally:
+            vec_env.close()
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise RunError(f"a worker process of {folder} ended unexpectedly; see above, or try --vec-env dummy") from error
     return folder
 
 
-def _save(model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams, path: Path) -> None:
+def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv, device: str) -> OnPolicyAlgorithm:
+    return ALGORITHMS[settings.algo](
+        cast(Any, policy_class(hyperparams.policy)),
+        vec_env,
+        seed=settings.seed,
+        device=device,
+        policy_kwargs=resolve_policy_kwargs(hyperparams.policy_kwargs),
+        **hyperparams.algorithm,
+    )
+
+
+def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
+    """Build the policy once before anything is written, since only that tells whether its keywords are right.
+
+    :raises InputError: they are not.
+    """
+    kwargs = resolve_policy_kwargs(hyperparams.policy_kwargs)
+    try:
+        policy_class(hyperparams.policy)(env.observation_space, env.action_space, lambda _: 1e-3, **kwargs)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"policy_kwargs {hyperparams.policy_kwargs} cannot be used: {reason}") from error
+
+
+def _save(
+    model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams, categories: list[str], path: Path
+) -> None:
     description = AgentDescription(
         settings.algo,
         settings.env_id,
@@ -111,6 +128,7 @@ def _save(model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams,
         hyperparams.policy,
         hyperparams.policy_kwargs,
         model.num_timesteps,
+        categories,
     )
     save_zip(model, path, description)
 

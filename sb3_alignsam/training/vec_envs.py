@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,23 @@ import torch as th
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.registration import register_envs
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
 """Taken from the last info of an episode into its monitor row."""
+
+
+class OneLineErrors(gym.Wrapper):
+    """In a worker process: a file that cannot be used is one line on standard error, not a traceback."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        try:
+            return super().reset(**kwargs)
+        except InputError as error:
+            print(f"Error in a worker process: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
 
 
 def make_vec_env(
@@ -48,4 +61,6 @@ def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monito
         th.set_num_threads(1)
         register_envs()
     env = gym.make(env_id, disable_env_checker=True, **env_kwargs)
+    if own_process:
+        env = OneLineErrors(env)
     return Monitor(env, monitor_file, info_keywords=INFO_KEYWORDS)

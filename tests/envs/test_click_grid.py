@@ -26,8 +26,7 @@ def test_every_valid_action_is_a_click_in_its_own_patch_of_the_image(height, wid
         click = grid.click(grid.action(row, column, True), height, width)
         assert 0 <= click.x < width
         assert 0 <= click.y < height
-        if min(height, width) >= 60:  # on smaller pictures several patches share a pixel
-            assert grid.patch(click, height, width) == (row, column)
+        assert grid.patch(click, height, width) == (row, column)
 
 
 def test_patches_in_the_padding_are_invalid():
@@ -69,3 +68,23 @@ def test_sizes_that_make_no_grid_are_refused(sizes):
 def test_what_is_no_click_is_refused(action):
     with pytest.raises(ValueError, match="is no click"):
         ClickGrid(256, num_patches=16, allow_stop=True).click(action, 256, 256)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(40, 60, 64), (20, 30, 64), (16, 16, 32)])
+def test_patches_that_share_a_pixel_are_one_action(height, width, side):
+    grid = ClickGrid(256, num_patches=side)
+    rows, columns = np.nonzero(grid.valid_patches(height, width))
+    clicks = [grid.click(grid.action(r, c, True), height, width) for r, c in zip(rows, columns, strict=True)]
+    assert len({(click.x, click.y) for click in clicks}) == len(clicks) > 100
+    assert all(grid.patch(click, height, width) == (r, c) for click, r, c in zip(clicks, rows, columns, strict=True))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 400), (400, 8), (1, 1000)])
+def test_even_the_thinnest_picture_can_be_clicked(height, width):
+    grid = ClickGrid(256, num_patches=16)
+    valid = grid.valid_patches(height, width)
+    assert valid.any()
+    for row, column in np.argwhere(valid):
+        click = grid.click(grid.action(row, column, True), height, width)
+        assert 0 <= click.x < width
+        assert 0 <= click.y < height

@@ -7,6 +7,7 @@ from sb3_alignsam.envs import make_env
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.protocol import evaluate, fit_majority, spread
 from sb3_alignsam.policies.baselines import make_baseline
+from sb3_alignsam.policies.clickers import STOP
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,24 @@ def test_clicks_may_go_beyond_the_budget_of_training(run_folder):
 @pytest.mark.parametrize(("total", "count", "wanted"), [(5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (500, 2, [0, 499])])
 def test_episodes_are_spread_over_the_split(total, count, wanted):
     assert spread(total, count) == wanted
+
+
+class _StopsAfterOne:
+    """Clicks the first patch, then stops."""
+
+    name, uses_ground_truth = "stops", False
+
+    def __init__(self, grid):
+        self.grid, self.asked = grid, []
+
+    def next_clicks(self, states):
+        self.asked.append(len(states))
+        first = [state.step == 0 for state in states]
+        return [self.grid.click(0, 256, 256) if each else STOP for each in first]
+
+
+def test_an_episode_that_was_stopped_keeps_its_answer_and_is_not_asked_again(env):
+    clicker = _StopsAfterOne(env.grid)
+    _, (record,) = evaluate(env, [clicker], [0, 1, 2], 5)
+    assert clicker.asked == [3, 3]
+    assert (record.answer_iou == record.answer_iou[:, :1]).all()

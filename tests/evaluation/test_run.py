@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import load_agent, make_clickers
 from sb3_alignsam.evaluation.run import evaluate_run
+from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.run import RunSettings, train
 
 
 def test_an_evaluation_leaves_figures_and_curves_beside_the_run(run_folder):
@@ -36,3 +39,48 @@ def test_wrong_baselines_and_splits_are_named(run_folder):
         make_clickers(agent, ["orakle"], 2)
     with pytest.raises(InputError, match="split 'test'"):
         evaluate_run(run_folder, split="test")
+
+
+def test_a_run_on_photographs_is_evaluated_where_it_was_trained_unless_told_otherwise(tmp_path):
+    ShapesDataset("val").write_coco(tmp_path / "data", 40)
+    folder = _coco_run(tmp_path)
+    agent = load_agent(folder)
+    assert (agent.env.dataset.name, agent.env.dataset.split) == ("coco", "val")
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    agent = load_agent(folder, env_kwargs={"root": str(moved)})
+    names = [clicker.name for clicker in make_clickers(agent, ["majority"], 2)]
+    assert names == ["agent", "majority"]
+
+
+def test_without_dev_episodes_majority_is_left_out_unless_asked_for(tmp_path):
+    ShapesDataset("val").write_coco(tmp_path / "data", 3)
+    agent, notices = load_agent(_coco_run(tmp_path)), []
+    assert "majority" not in [clicker.name for clicker in make_clickers(agent, None, 2, notices.append)]
+    assert "left out: baseline 'majority'" in notices[0]
+    with pytest.raises(InputError, match="no dev episodes"):
+        make_clickers(agent, ["majority"], 2)
+
+
+def test_a_dataset_of_other_categories_is_refused(tmp_path):
+    ShapesDataset("val").write_coco(tmp_path / "data", 8)
+    folder = _coco_run(tmp_path)
+    annotations = tmp_path / "data" / "annotations" / "instances_val.json"
+    annotations.write_text(annotations.read_text().replace('"circle"', '"disc"'))
+    with pytest.raises(InputError, match="trained on other categories"):
+        load_agent(folder)
+
+
+@pytest.mark.parametrize("place", ["out", "json"])
+def test_a_place_that_cannot_be_written_is_named_before_the_work(run_folder, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    wrong = {"out": {"out": tmp_path / "file" / "x"}, "json": {"json_file": tmp_path}}[place]
+    with pytest.raises(InputError, match="cannot be written"):
+        evaluate_run(run_folder, episodes=1, clicks=1, baselines=[], **({"out": tmp_path / "o"} | wrong))
+
+
+def _coco_run(tmp_path):
+    overrides = {"n_timesteps": 16, "n_steps": 8, "n_envs": 1, "batch_size": 8, "n_epochs": 1}
+    hyperparams = read_hyperparams(shipped_config("ppo", "implicit"), "SamSegCoco-v0", "ppo", overrides)
+    kwargs = {"root": str(tmp_path / "data"), "split": "val", "max_steps": 2}
+    settings = RunSettings("ppo", "SamSegCoco-v0", kwargs, logs=tmp_path / "logs", vec_env="dummy", eval_freq=0)
+    return train(settings, hyperparams, report=lambda line: None)

@@ -8,7 +8,7 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import state_of
 from sb3_alignsam.perception import Click, oracle_click
 from sb3_alignsam.policies.baselines import BASELINES, Majority, make_baseline
-from sb3_alignsam.policies.clickers import AgentClicker
+from sb3_alignsam.policies.clickers import STOP, AgentClicker
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,6 @@ def test_an_agents_impossible_action_and_stop_change_nothing():
     assert (
         AgentClicker(_FixedPolicy(9), env.grid, False).next_clicks([state, state]) == [env.grid.click(9, 256, 256)] * 2
     )
-    assert AgentClicker(_FixedPolicy(env.grid.stop_action), env.grid, False).next_clicks([state]) == [None]
+    assert AgentClicker(_FixedPolicy(env.grid.stop_action), env.grid, False).next_clicks([state]) == [STOP]
     state.action_mask[9] = False
     assert AgentClicker(_FixedPolicy(9), env.grid, False).next_clicks([state]) == [None]

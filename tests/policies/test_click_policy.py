@@ -82,6 +82,14 @@ def test_settings_may_be_plain_keywords_or_the_extractors_own():
     assert len(flat.blocks) == 2
 
 
+def test_a_fine_grid_costs_no_more_to_build_than_its_extractor():
+    env = make_env("SamSegShapes-v0", {"split": "dev", "num_patches": 64})
+    policy = _model(PPO, ImplicitPolicy, env).policy
+    assert max(value.numel() for value in policy.parameters()) < 100_000
+    observation, _ = env.reset(seed=0)
+    assert 0 <= int(policy.predict(observation)[0]) < 2 * 64 * 64
+
+
 def test_an_extractor_without_a_map_is_refused():
     env = make_env("SamSegShapes-v0", {"split": "dev"})
     with pytest.raises(InputError, match="needs a ClickFeaturesExtractor"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import zipfile
 
 import pytest
@@ -115,3 +116,30 @@ def test_a_run_folder_gives_its_last_or_its_best_model(run_folder, tmp_path):
 def test_a_policy_outside_the_package_is_refused(name):
     with pytest.raises(InputError, match="policy '"):
         policy_class(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"policy": 5}, "field 'policy' needs a text"),
+        ({"env_kwargs": [1]}, "field 'env_kwargs' needs a mapping"),
+        ({"algo": "dqn"}, "is not one for algorithm 'dqn'"),
+        ({"policy": "sb3_alignsam.policies.ImplicitPolicy"}, "is not one for algorithm 'maskable_ppo'"),
+        ({"policy_kwargs": {"chanels": 3}}, "its policy cannot be built"),
+        ({"more": 1}, "field 'more' is not known"),
+    ],
+)
+def test_a_zip_that_describes_itself_wrongly_is_refused_in_one_line(run_folder, tmp_path, change, words):
+    path = tmp_path / "changed.zip"
+    with zipfile.ZipFile(run_folder / "SamSegShapes-v0.zip") as source, zipfile.ZipFile(path, "w") as target:
+        description = json.loads(source.read(DESCRIPTION_MEMBER)) | change
+        target.writestr(DESCRIPTION_MEMBER, json.dumps(description))
+        target.writestr("policy.pth", source.read("policy.pth"))
+    with pytest.raises(InputError, match=words) as caught:
+        load_policy(path, make_env("SamSegShapes-v0"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_folder_may_be_renamed(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "my best run")
+    assert find_zip(tmp_path / "my best run").name == "SamSegShapes-v0.zip"

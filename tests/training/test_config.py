@@ -6,7 +6,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.registration import ENV_IDS
-from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config, zoo_folder
+from sb3_alignsam.training.config import ALGORITHMS, check_hyperparams, read_hyperparams, shipped_config, zoo_folder
 
 ENTRY = {"policy": "sb3_alignsam.policies.ImplicitPolicy", "n_timesteps": 1000}
 
@@ -70,6 +70,12 @@ def test_overrides_replace_single_keys_also_inside_policy_kwargs(tmp_path):
         ({"policy_kwargs": "dict(a=1)"}, "'policy_kwargs' needs a mapping"),
         ({"policy_kwargs": {"activation_fn": "os.system"}}, r"name 'os\.system' lies outside"),
         ({"seed": 3}, "'seed' is not known"),
+        ({"use_sde": True}, "'use_sde' is not known"),
+        ({"gamma": 5}, "'gamma' needs a finite number from 0 to 1, got 5"),
+        ({"ent_coef": float("nan")}, "'ent_coef' needs a finite number"),
+        ({"learning_rate": "lin_nan"}, "lin_NUMBER"),
+        ({"n_steps": 1}, "each must be 2 or more"),
+        ({"policy": "sb3_alignsam.policies.MaskableImplicitPolicy"}, "is not one for algorithm 'ppo'"),
         ({"normalize": True}, "'normalize' is not known"),
     ],
 )
@@ -113,3 +119,14 @@ def test_unknown_algorithms_agents_and_files_are_named(tmp_path):
         shipped_config("ppo", "implict")
     with pytest.raises(InputError, match="does not exist"):
         _read(tmp_path / "none.yml")
+
+
+def test_a_last_minibatch_of_one_is_refused_where_it_would_make_nan():
+    entry = ENTRY | {"policy": "sb3_alignsam.policies.MaskableImplicitPolicy", "n_steps": 129, "batch_size": 64}
+    with pytest.raises(InputError, match="leaves a last minibatch of one"):
+        check_hyperparams(entry, "maskable_ppo")
+    assert check_hyperparams(entry | {"n_steps": 130}, "maskable_ppo").algorithm["n_steps"] == 130
+
+
+def test_the_value_functions_clipping_may_be_off():
+    assert check_hyperparams(ENTRY | {"clip_range_vf": None}, "ppo").algorithm["clip_range_vf"] is None

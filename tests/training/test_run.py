@@ -9,10 +9,12 @@ import torch as th
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.datasets import ShapesDataset
+from sb3_alignsam.errors import InputError, RunError
+from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import read_description
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings, resolve_device, train
+from sb3_alignsam.training.run import RunSettings, train
 from tests.conftest import short_run
 
 SMALL = {"n_timesteps": 32, "n_steps": 8, "n_envs": 2, "batch_size": 16, "n_epochs": 1}
@@ -95,6 +97,37 @@ def test_a_mistake_leaves_no_run_folder(tmp_path):
     with pytest.raises(InputError, match="split 'test'"):
         _train(tmp_path, env_kwargs={"split": "test"})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"chanels": 3}, {"channels": "abc"}, {"channels": -1}, {"features_extractor_class": "nn.Linear"}]
+)
+def test_wrong_policy_keywords_are_named_before_anything_is_written(tmp_path, kwargs):
+    overrides = SMALL | {"policy_kwargs": kwargs}
+    hyperparams = read_hyperparams(shipped_config("ppo", "implicit"), "SamSegShapes-v0", "ppo", overrides)
+    with pytest.raises(InputError):
+        train(RunSettings("ppo", "SamSegShapes-v0", logs=tmp_path, vec_env="dummy"), hyperparams)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["dummy", "subproc"])
+def test_a_photograph_that_is_missing_ends_the_run_with_one_line_and_what_was_learnt(tmp_path, kind):
+    ShapesDataset("val").write_coco(tmp_path / "data", 30)
+    for picture in list((tmp_path / "data" / "val").iterdir())[:20]:
+        picture.unlink()
+    hyperparams = read_hyperparams(
+        shipped_config("ppo", "implicit"),
+        "SamSegCoco-v0",
+        "ppo",
+        SMALL | {"n_envs": 1, "n_timesteps": 4096, "batch_size": 8},
+    )
+    kwargs = {"root": str(tmp_path / "data"), "split": "val", "max_steps": 1}
+    settings = RunSettings("ppo", "SamSegCoco-v0", kwargs, logs=tmp_path / "logs", vec_env=kind, eval_freq=0)
+    with pytest.raises(InputError if kind == "dummy" else RunError) as caught:
+        train(settings, hyperparams, report=lambda line: None)
+    assert "\n" not in str(caught.value)
+    assert {"dummy": ".png", "subproc": "a worker process of"}[kind] in str(caught.value)
+    assert list((tmp_path / "logs").rglob("SamSegCoco-v0.zip"))
 
 
 def test_a_log_folder_that_cannot_be_written_is_named(tmp_path):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sb3_alignsam.datasets.base import Sample
 from sb3_alignsam.datasets.shapes import ShapesDataset
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click, Clicks, oracle_click
 from sb3_alignsam.perception.loading import TINY_WEIGHTS, load_segmenter
 from sb3_alignsam.perception.segmenter import Segmenter
@@ -112,7 +113,10 @@ def time_calls(segmenter: Segmenter, sample: Sample, repeats: int = 100) -> dict
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(weights: Path, scenes: int, json_file: Path | None) -> None:
     """Measure the tiny SAM on the val split of Shapes."""
-    segmenter = load_segmenter("tiny", weights)
+    try:
+        segmenter = load_segmenter("tiny", weights)
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
     dataset = ShapesDataset("val")
     samples = [dataset.get(index) for index in range(min(scenes, len(dataset)))]
     figures = measure(segmenter, samples) | time_calls(segmenter, samples[0])

@@ -1,0 +1,257 @@
+"""CLIP Surgery: a CLIP whose image tokens can be compared with texts, one similarity map per text.
+
+Li et al., "A Closer Look at the Explainability of Contrastive Language-Image Pre-training", 2023: their
+architecture surgery (`ClipSurgery.image_tokens`) and feature surgery (`ClipSurgery.surgery`). No weight is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTokenizer
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.checkpoints import StateDict, read_state_dict
+from sb3_alignsam.perception.clip_files import clip_folder
+from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES, load_tokenizer, tokenize
+from sb3_alignsam.perception.clip_weights import openai_clip, pretrained_clip
+
+SURGERY_BLOCKS = 6
+"""The last blocks of the image encoder that get a second path; all blocks where there are fewer."""
+
+
+class ClipSurgery:
+    """A frozen CLIP with the second path of CLIP Surgery. It holds no state between calls and never trains.
+
+    :param model: transformers' CLIP with a vision transformer.
+    :param tokenizer: CLIP's tokenizer; without one texts are given as token ids.
+    :param device: where it runs. :param dtype: floating-point type of its weights and activations.
+    :raises InputError: model and tokenizer have vocabularies of different sizes.
+    """
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: CLIPTokenizer | None = None,
+        *,
+        device: str | th.device = "cpu",
+        dtype: th.dtype = th.float32,
+    ) -> None:
+        text = model.config.text_config
+        if tokenizer is not None and len(tokenizer) != text.vocab_size:
+            raise InputError(f"CLIP's tokenizer has {len(tokenizer)} entries, its text model {text.vocab_size}")
+        self.device = th.device(device)
+        self.dtype = dtype
+        self.patch_size: int = model.config.vision_config.patch_size
+        self.context_length: int = text.max_position_embeddings
+        self._model = model.eval().requires_grad_(False).to(self.device, dtype)
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def from_openai_state_dict(
+        cls,
+        state_dict: StateDict,
+        *,
+        tokenizer: CLIPTokenizer | None = None,
+        device: str | th.device = "cpu",
+        dtype: th.dtype = th.float32,
+    ) -> ClipSurgery:
+        """Take a vision transformer's weights by the names of OpenAI's own code.
+
+        Sizes follow from the shapes; the activation is OpenAI's quick GELU.
+
+        :param state_dict: tensors or arrays by OpenAI's names.
+        :param tokenizer: from `load_tokenizer`; a state dict has none.
+        :raises InputError: a key is missing, unexpected or of another shape; the message names the first.
+        """
+        source, state = read_state_dict(state_dict)
+        return cls(openai_clip(state, source), tokenizer, device=device, dtype=dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | Path, *, device: str | th.device = "cpu", dtype: th.dtype = th.float32
+    ) -> ClipSurgery:
+        """Load model and tokenizer in transformers' format.
+
+        :param name_or_folder: a folder, or a name on the Hugging Face hub such as ``openai/clip-vit-base-patch16``.
+        :raises InputError: a file is missing or damaged, or the tokenizer's vocabulary is not CLIP's.
+        """
+        folder = clip_folder(name_or_folder)
+        tokenizer = load_tokenizer(folder)
+        return cls(pretrained_clip(folder), tokenizer, device=device, dtype=dtype)
+
+    @th.inference_mode()
+    def image_tokens(self, pixel_values: th.Tensor) -> th.Tensor:
+        """Encode images; CLS comes from the untouched path, the patches from the path of value-value attention.
+
+        :param pixel_values: normalised as CLIP asks, (B, 3, H, W), H and W multiples of the patch size, any grid.
+        :return: tokens of unit length, CLS first, patches row-major, (B, 1+N, D) float32.
+        :raises ValueError: the shape is another.
+        """
+        shape = tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[1] != 3 or any(not side or side % self.patch_size for side in shape[2:]):
+            raise ValueError(f"pixel values are (B, 3, H, W), H and W multiples of {self.patch_size}; got {shape}")
+        vision = self._model.vision_model
+        surgical = vision.pre_layrnorm(_embed(vision.embeddings, pixel_values.to(self.device, self.dtype)))
+        start = max(len(vision.encoder.layers) - SURGERY_BLOCKS, 0)
+        for layer in vision.encoder.layers[:start]:
+            surgical = layer(surgical, None)
+        untouched = surgical
+        for layer in vision.encoder.layers[start:]:
+            surgical, untouched = _dual_block(layer, surgical, untouched)
+        tokens = vision.post_layernorm(th.cat([untouched[:, :1], surgical[:, 1:]], dim=1))
+        return F.normalize(self._model.visual_projection(tokens).float(), dim=-1)
+
+    @th.inference_mode()
+    def text_features(self, token_ids: th.Tensor) -> th.Tensor:
+        """Encode texts.
+
+        :param token_ids: (T, L) integers, L at most the context length; the end of text is the highest id, as in CLIP.
+        :return: features of unit length, (T, D) float32.
+        """
+        # Attention is causal, so nothing behind a text's end can change its feature: most of 77 columns are left out.
+        used = int(token_ids.argmax(dim=-1).max()) + 1
+        text = self._model.text_model(token_ids[:, :used].to(self.device, th.int64))
+        return F.normalize(self._model.text_projection(text.pooler_output).float(), dim=-1)
+
+    def ensemble_features(self, token_ids: th.Tensor) -> th.Tensor:
+        """Average the features of several sentences on each category.
+
+        :param token_ids: P sentences on each of T categories, (T, P, L) integers.
+        :return: features of unit length, (T, D) float32.
+        """
+        # One category at a time: its features do not depend on what else is asked, and memory stays small.
+        means = [self.text_features(sentences).mean(dim=0) for sentences in token_ids]
+        return F.normalize(th.stack(means), dim=-1)
+
+    def prompt_features(self, names: Sequence[str], templates: Sequence[str] = PROMPT_TEMPLATES) -> th.Tensor:
+        """Text features of category names, averaged over sentences.
+
+        :param names: T of them, at least one; the empty name gives what all texts share, the `redundant` of `surgery`.
+        :param templates: sentences with ``{}`` for the name.
+        :return: features of unit length, (T, D) float32.
+        :raises InputError: there is no tokenizer, or a name is too long.
+        """
+        return self.ensemble_features(
+            th.stack([self.token_ids([sentence.format(name) for sentence in templates]) for name in names])
+        )
+
+    def token_ids(self, texts: Sequence[str]) -> th.Tensor:
+        """Token ids of texts, padded with zeros, (T, context length) int64.
+
+        :raises InputError: there is no tokenizer, or a text is too long.
+        """
+        if self._tokenizer is None:
+            raise InputError("this CLIP has no tokenizer: load it from a folder or name with tokenizer files")
+        return tokenize(self._tokenizer, texts, self.context_length)
+
+    @staticmethod
+    def surgery(tokens: th.Tensor, texts: th.Tensor, redundant: th.Tensor | None = None) -> th.Tensor:
+        """Similarity of image tokens and texts without what all texts share (feature surgery).
+
+        Without `redundant`, S = w·(F·Tᵀ) less its mean over the texts, where w is how much likelier than the average
+        the CLS token finds each text; the sum over channels is taken first, which is the same and needs D times less
+        memory. The scores of one text depend on the others, and with a single text all are 0: give `redundant` then.
+
+        :param tokens: of unit length, CLS first, (B, 1+N, D). :param texts: of unit length, (T, D).
+        :param redundant: features to subtract from each text instead, as those of the empty name, (1, D) or (T, D).
+        :return: (B, 1+N, T).
+        """
+        if redundant is not None:
+            return tokens @ (texts - redundant).T
+        similarity = tokens @ texts.T
+        weight = (2 * similarity[:, :1]).softmax(dim=-1) * len(texts)
+        weighted = weight * similarity
+        return weighted - weighted.mean(dim=-1, keepdim=True)
+
+    @staticmethod
+    def similarity_map(scores: th.Tensor, size: tuple[int, int]) -> th.Tensor:
+        """Stretch each map to 0..1 and enlarge it bilinearly.
+
+        :param scores: of patches only, row-major on a square grid, (B, N, T).
+        :param size: H, W of the map in pixels.
+        :return: (B, H, W, T) in 0..1; a constant map gives zeros.
+        :raises ValueError: N is no square.
+        """
+        side = _side(scores.shape[1])
+        grid = _stretch(scores).transpose(1, 2).unflatten(2, (side, side))
+        return F.interpolate(grid, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+    @staticmethod
+    def points(scores: th.Tensor, size: tuple[int, int], threshold: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+        """Clicks for SAM from one map, at the centres of cells of the grid halved bilinearly.
+
+        As many positive as negative ones: n = min(cells at or above `threshold` of the stretched map, cells // 2).
+
+        :param scores: of patches only, row-major on a square grid, (N,).
+        :param size: H, W of the image in pixels.
+        :param threshold: in 0..1.
+        :return: x, y in pixels, (2n, 2) int64, the n highest in ascending order, then the n lowest; labels, (2n,)
+            uint8, 1 for the first n and 0 for the rest. A constant map gives no clicks.
+        :raises ValueError: N is no square.
+        """
+        side = _side(len(scores))
+        half = max(side // 2, 1)
+        grid = F.interpolate(scores.float().reshape(1, 1, side, side), (half, half), mode="bilinear")
+        cells = _stretch(grid.reshape(1, -1, 1)).flatten()
+        count = min(int((cells >= threshold).sum()), len(cells) // 2)
+        order = cells.argsort(stable=True)
+        chosen = th.cat([order[len(cells) - count :], order[:count]])
+        # In float32, as upstream: a coordinate that is a whole number must fall on the same side of it.
+        x = ((chosen % half + 0.5) * (size[1] / half)).clamp(max=size[1] - 1)
+        y = ((chosen // half + 0.5) * (size[0] / half)).clamp(max=size[0] - 1)
+        labels = np.repeat(np.array([1, 0], np.uint8), count)
+        return th.stack([x, y], dim=1).long().cpu().numpy(), labels
+
+
+def _embed(embeddings: Any, pixels: th.Tensor) -> th.Tensor:
+    """Patch embeddings with CLS first and positions added, (B, 1+N, W).
+
+    Positions are interpolated for this call (bilinear, as in CLIP Surgery; transformers' own way is bicubic): the table
+    stays as it is, so that a result does not depend on the sizes of images before.
+    """
+    patches = embeddings.patch_embedding(pixels)
+    table = embeddings.position_embedding.weight
+    side = isqrt(len(table) - 1)
+    positions = table[1:].T.unflatten(1, (side, side))[None]
+    if patches.shape[-2:] != positions.shape[-2:]:
+        positions = F.interpolate(positions, patches.shape[-2:], mode="bilinear", align_corners=False)
+    cls = (embeddings.class_embedding + table[0]).expand(len(patches), 1, -1)
+    return th.cat([cls, (patches + positions).flatten(2).transpose(1, 2)], dim=1)
+
+
+def _dual_block(layer: Any, surgical: th.Tensor, untouched: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """One block of both paths, each (B, 1+N, W): both attend to the untouched path's values, only that has the MLP."""
+    attention = layer.self_attn
+    normed = layer.layer_norm1(untouched)
+    query, key, value = (
+        project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    surgical = surgical + _attend(attention.out_proj, value, value, value)
+    untouched = untouched + _attend(attention.out_proj, query, key, value)
+    return surgical, untouched + layer.mlp(layer.layer_norm2(untouched))
+
+
+def _attend(out_proj: Any, query: th.Tensor, key: th.Tensor, value: th.Tensor) -> th.Tensor:
+    return out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+def _stretch(scores: th.Tensor) -> th.Tensor:
+    """Map each column of (B, N, T) linearly to 0..1; a constant column to zeros."""
+    lowest, highest = scores.amin(dim=1, keepdim=True), scores.amax(dim=1, keepdim=True)
+    spread = highest - lowest
+    return (scores - lowest) / spread.where(spread > 0, 1)
+
+
+def _side(cells: int) -> int:
+    side = isqrt(cells)
+    if not side or side**2 != cells:
+        raise ValueError(f"scores are of patches on a square grid, without CLS; got {cells}")
+    return side
