@@ -8,7 +8,6 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def policy_class(dotted: str) -> type[BasePolicy]:
 
 
 def check_policy(dotted: str, algo: str) -> None:
-    """:raises InputError: the policy is unknown, has no extractor of its own, or is not one for the algorithm."""
+    """:raises InputError: the policy is unknown, or is not one for the algorithm."""
     cls = policy_class(dotted)
     if algo not in POLICY_BASES or not issubclass(cls, POLICY_BASES[algo]):
         raise InputError(f"policy '{dotted}' is not one for algorithm '{algo}'")
@@ -120,7 +119,7 @@ def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> Ba
     kwargs = resolve_policy_kwargs(description.policy_kwargs)
     try:
         policy = policy_class(description.policy)(env.observation_space, env.action_space, _zero_schedule, **kwargs)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(f"{path}: its policy cannot be built: {' '.join(str(error).split())[:200]}") from error
     try:
         state = th.load(io.BytesIO(weights), map_location=get_device(device), weights_only=True)
@@ -148,6 +147,7 @@ def _read_members(path: Path) -> tuple[bytes, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(DESCRIPTION_MEMBER), archive.read("policy.pth")
+    # RuntimeError: an encrypted member; NotImplementedError: an unknown compression.
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError) as error:
         raise InputError(f"{path} is damaged or no zip: {error}") from error
     except KeyError as error:
@@ -173,7 +173,6 @@ def find_zip(run: Path, load_best: bool = False) -> Path:
     return path
 
 
-def is_maskable(description: Mapping[str, Any] | AgentDescription) -> bool:
+def is_maskable(description: AgentDescription) -> bool:
     """Whether the agent takes action masks."""
-    algo = description.algo if isinstance(description, AgentDescription) else description["algo"]
-    return algo in MASKABLE
+    return description.algo in MASKABLE

@@ -25,6 +25,13 @@ def test_the_tiny_sam_follows_clicks_and_the_scenes_need_one(tmp_path):
     assert all(name in result.output for name in figures)
 
 
+def test_weights_that_are_not_there_are_one_line_and_exit_code_2(tmp_path):
+    result = CliRunner().invoke(main, ["--weights", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: checkpoint")
+    assert result.output.count("\n") == 1
+
+
 def test_flood_fill_fills_what_is_connected_and_of_about_one_colour():
     image = np.full((20, 30, 3), 100, np.uint8)
     image[:, 10:12] = 200

@@ -126,6 +126,7 @@ def test_a_policy_outside_the_package_is_refused(name):
         ({"algo": "dqn"}, "is not one for algorithm 'dqn'"),
         ({"policy": "sb3_alignsam.policies.ImplicitPolicy"}, "is not one for algorithm 'maskable_ppo'"),
         ({"policy_kwargs": {"chanels": 3}}, "its policy cannot be built"),
+        ({"policy_kwargs": {"channels": -1}}, "its policy cannot be built"),
         ({"more": 1}, "field 'more' is not known"),
     ],
 )

@@ -7,6 +7,7 @@ clicks on them, on the val split, which it was never trained on.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def main(weights: Path, scenes: int, json_file: Path | None) -> None:
     try:
         segmenter = load_segmenter("tiny", weights)
     except InputError as error:
-        raise click.UsageError(str(error)) from error
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
     dataset = ShapesDataset("val")
     samples = [dataset.get(index) for index in range(min(scenes, len(dataset)))]
     figures = measure(segmenter, samples) | time_calls(segmenter, samples[0])
