@@ -26,12 +26,18 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
-    # The YAML files lie at the repository's top level, as in rl-zoo3; in a wheel they are a package of data.
-    packages=[*find_packages(include=["sb3_alignsam", "sb3_alignsam.*"]), "sb3_alignsam.zoo_configs"],
-    package_dir={"sb3_alignsam.zoo_configs": "zoo_configs"},
+    # The YAML files lie at the repository's top level, as in rl-zoo3, and so does the manifest of weights; in a wheel
+    # each is a package of data.
+    packages=[
+        *find_packages(include=["sb3_alignsam", "sb3_alignsam.*"]),
+        "sb3_alignsam.third_party",
+        "sb3_alignsam.zoo_configs",
+    ],
+    package_dir={"sb3_alignsam.third_party": "third_party", "sb3_alignsam.zoo_configs": "zoo_configs"},
     package_data={
         "sb3_alignsam": ["py.typed", "version.txt"],
-        "sb3_alignsam.perception.tiny": ["MODEL_CARD.md", "weights/*.safetensors"],
+        "sb3_alignsam.perception.tiny": ["MODEL_CARD.md", "CLIP_MODEL_CARD.md", "weights/*.safetensors"],
+        "sb3_alignsam.third_party": ["weights.json"],
         "sb3_alignsam.zoo_configs": ["*.yml"],
     },
     include_package_data=False,
@@ -41,6 +47,7 @@ setup(
         "click>=8.1",
         "gymnasium>=1.0",
         "huggingface_hub>=1.0",
+        "lmdb>=1.4",
         "matplotlib>=3.9",
         "mlflow>=3.0",
         "moviepy>=2.1",

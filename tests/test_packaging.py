@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 NEEDED = (
     "sb3_alignsam/zoo_configs/ppo.yml",
     "sb3_alignsam/zoo_configs/maskable_ppo.yml",
+    "sb3_alignsam/third_party/weights.json",
     "sb3_alignsam/perception/tiny/weights/tiny_sam.safetensors",
     "sb3_alignsam/perception/tiny/MODEL_CARD.md",
     "sb3_alignsam/version.txt",

@@ -16,7 +16,7 @@ from sb3_alignsam.errors import InputError
 
 StateDict = Mapping[str, th.Tensor]
 Checkpoint = str | Path | Mapping[str, th.Tensor | np.ndarray]
-PICKLED = (".pt", ".pth")
+PICKLED = (".pt", ".pth", ".bin")
 # What torch's unpickler was seen to raise on damaged files beside its own UnpicklingError.
 _UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError)
 
@@ -24,8 +24,8 @@ _UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, Attri
 def read_state_dict(checkpoint: Checkpoint) -> tuple[str, StateDict]:
     """Read a flat state dict.
 
-    :param checkpoint: a mapping of names to tensors or arrays, a ``.safetensors`` file, or a pickled ``.pt`` or
-        ``.pth`` file, of which nothing but tensors in plain containers is ever unpickled.
+    :param checkpoint: a mapping of names to tensors or arrays, a ``.safetensors`` file, or a pickled ``.pt``, ``.pth``
+        or ``.bin`` file, of which nothing but tensors in plain containers is ever unpickled.
     :return: how messages call it, and the tensors by name, on the CPU when they come from a file.
     :raises InputError: the file does not exist, cannot be read, or is something else than names and tensors.
     """

@@ -7,6 +7,7 @@ architecture surgery (`ClipSurgery.image_tokens`) and feature surgery (`ClipSurg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.checkpoints import StateDict, read_state_dict
-from sb3_alignsam.perception.clip_files import clip_folder
-from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES, load_tokenizer, tokenize
-from sb3_alignsam.perception.clip_weights import openai_clip, pretrained_clip
+from sb3_alignsam.perception.clip_loading import load_clip
+from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES, tokenize
+from sb3_alignsam.perception.clip_weights import openai_clip
+from sb3_alignsam.perception.fingerprints import fingerprint
 
 SURGERY_BLOCKS = 6
 """The last blocks of the image encoder that get a second path; all blocks where there are fewer."""
+MAP_SIZE = 512
+"""Longest side in pixels at which photographs are looked at, as in CLIP Surgery's own demonstration."""
 
 
 class ClipSurgery:
@@ -32,6 +36,7 @@ class ClipSurgery:
     :param model: transformers' CLIP with a vision transformer.
     :param tokenizer: CLIP's tokenizer; without one texts are given as token ids.
     :param device: where it runs. :param dtype: floating-point type of its weights and activations.
+    :param map_size: longest side in pixels to which a photograph is scaled for its similarity maps.
     :raises InputError: model and tokenizer have vocabularies of different sizes.
     """
 
@@ -42,12 +47,14 @@ class ClipSurgery:
         *,
         device: str | th.device = "cpu",
         dtype: th.dtype = th.float32,
+        map_size: int = MAP_SIZE,
     ) -> None:
         text = model.config.text_config
         if tokenizer is not None and len(tokenizer) != text.vocab_size:
             raise InputError(f"CLIP's tokenizer has {len(tokenizer)} entries, its text model {text.vocab_size}")
         self.device = th.device(device)
         self.dtype = dtype
+        self.map_size = map_size
         self.patch_size: int = model.config.vision_config.patch_size
         self.context_length: int = text.max_position_embeddings
         self._model = model.eval().requires_grad_(False).to(self.device, dtype)
@@ -77,14 +84,22 @@ class ClipSurgery:
     def from_pretrained(
         cls, name_or_folder: str | Path, *, device: str | th.device = "cpu", dtype: th.dtype = th.float32
     ) -> ClipSurgery:
-        """Load model and tokenizer in transformers' format.
+        """Load model and tokenizer.
 
-        :param name_or_folder: a folder, or a name on the Hugging Face hub such as ``openai/clip-vit-base-patch16``.
+        :param name_or_folder: a folder in transformers' format, or a name as `load_clip` takes it, such as
+            ``openai/clip-vit-base-patch16``.
         :raises InputError: a file is missing or damaged, or the tokenizer's vocabulary is not CLIP's.
         """
-        folder = clip_folder(name_or_folder)
-        tokenizer = load_tokenizer(folder)
-        return cls(pretrained_clip(folder), tokenizer, device=device, dtype=dtype)
+        return cls(*load_clip(name_or_folder), device=device, dtype=dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names what decides tokens and text features: both networks, their weights, the surgery and the vocabulary.
+
+        The same on every device. A photograph's `map_size` and a text's sentences are no part of it.
+        """
+        words = None if self._tokenizer is None else sorted(self._tokenizer.get_vocab().items())
+        return fingerprint(self._model, SURGERY_BLOCKS, words, str(self.dtype))
 
     @th.inference_mode()
     def image_tokens(self, pixel_values: th.Tensor) -> th.Tensor:
@@ -97,16 +112,7 @@ class ClipSurgery:
         shape = tuple(pixel_values.shape)
         if len(shape) != 4 or shape[1] != 3 or any(not side or side % self.patch_size for side in shape[2:]):
             raise ValueError(f"pixel values are (B, 3, H, W), H and W multiples of {self.patch_size}; got {shape}")
-        vision = self._model.vision_model
-        surgical = vision.pre_layrnorm(_embed(vision.embeddings, pixel_values.to(self.device, self.dtype)))
-        start = max(len(vision.encoder.layers) - SURGERY_BLOCKS, 0)
-        for layer in vision.encoder.layers[:start]:
-            surgical = layer(surgical, None)
-        untouched = surgical
-        for layer in vision.encoder.layers[start:]:
-            surgical, untouched = _dual_block(layer, surgical, untouched)
-        tokens = vision.post_layernorm(th.cat([untouched[:, :1], surgical[:, 1:]], dim=1))
-        return F.normalize(self._model.visual_projection(tokens).float(), dim=-1)
+        return dual_path_tokens(self._model, pixel_values.to(self.device, self.dtype))
 
     @th.inference_mode()
     def text_features(self, token_ids: th.Tensor) -> th.Tensor:
@@ -115,10 +121,7 @@ class ClipSurgery:
         :param token_ids: (T, L) integers, L at most the context length; the end of text is the highest id, as in CLIP.
         :return: features of unit length, (T, D) float32.
         """
-        # Attention is causal, so nothing behind a text's end can change its feature: most of 77 columns are left out.
-        used = int(token_ids.argmax(dim=-1).max()) + 1
-        text = self._model.text_model(token_ids[:, :used].to(self.device, th.int64))
-        return F.normalize(self._model.text_projection(text.pooler_output).float(), dim=-1)
+        return encode_texts(self._model, token_ids.to(self.device, th.int64))
 
     def ensemble_features(self, token_ids: th.Tensor) -> th.Tensor:
         """Average the features of several sentences on each category.
@@ -180,34 +183,65 @@ class ClipSurgery:
         :raises ValueError: N is no square.
         """
         side = _side(scores.shape[1])
-        grid = _stretch(scores).transpose(1, 2).unflatten(2, (side, side))
+        grid = stretch(scores).transpose(1, 2).unflatten(2, (side, side))
         return F.interpolate(grid, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
     @staticmethod
-    def points(scores: th.Tensor, size: tuple[int, int], threshold: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    def points(
+        scores: th.Tensor, size: tuple[float, float], threshold: float = 0.8, grid: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Clicks for SAM from one map, at the centres of cells of the grid halved bilinearly.
 
         As many positive as negative ones: n = min(cells at or above `threshold` of the stretched map, cells // 2).
 
-        :param scores: of patches only, row-major on a square grid, (N,).
-        :param size: H, W of the image in pixels.
+        :param scores: of patches only, row-major, (N,).
+        :param size: H, W in pixels of what the grid covers.
         :param threshold: in 0..1.
+        :param grid: rows and columns; None: as many of one as of the other.
         :return: x, y in pixels, (2n, 2) int64, the n highest in ascending order, then the n lowest; labels, (2n,)
             uint8, 1 for the first n and 0 for the rest. A constant map gives no clicks.
-        :raises ValueError: N is no square.
+        :raises ValueError: N is no square and no grid is given.
         """
-        side = _side(len(scores))
-        half = max(side // 2, 1)
-        grid = F.interpolate(scores.float().reshape(1, 1, side, side), (half, half), mode="bilinear")
-        cells = _stretch(grid.reshape(1, -1, 1)).flatten()
+        side = grid or (_side(len(scores)), _side(len(scores)))
+        rows, columns = (max(length // 2, 1) for length in side)
+        halved = F.interpolate(scores.float().reshape(1, 1, *side), (rows, columns), mode="bilinear")
+        cells = stretch(halved.reshape(1, -1, 1)).flatten()
         count = min(int((cells >= threshold).sum()), len(cells) // 2)
         order = cells.argsort(stable=True)
         chosen = th.cat([order[len(cells) - count :], order[:count]])
         # In float32, as upstream: a coordinate that is a whole number must fall on the same side of it.
-        x = ((chosen % half + 0.5) * (size[1] / half)).clamp(max=size[1] - 1)
-        y = ((chosen // half + 0.5) * (size[0] / half)).clamp(max=size[0] - 1)
+        x = ((chosen % columns + 0.5) * (size[1] / columns)).clamp(max=size[1] - 1)
+        y = ((chosen // columns + 0.5) * (size[0] / rows)).clamp(max=size[0] - 1)
         labels = np.repeat(np.array([1, 0], np.uint8), count)
         return th.stack([x, y], dim=1).long().cpu().numpy(), labels
+
+
+def dual_path_tokens(model: CLIPModel, pixels: th.Tensor) -> th.Tensor:
+    """Tokens of both paths, as `ClipSurgery.image_tokens` returns them; with gradient, for training.
+
+    :param pixels: normalised, (B, 3, H, W), of the model's type and device. :return: (B, 1+N, D) float32.
+    """
+    vision = model.vision_model
+    surgical = vision.pre_layrnorm(_embed(vision.embeddings, pixels))
+    start = max(len(vision.encoder.layers) - SURGERY_BLOCKS, 0)
+    for layer in vision.encoder.layers[:start]:
+        surgical = layer(surgical, None)
+    untouched = surgical
+    for layer in vision.encoder.layers[start:]:
+        surgical, untouched = _dual_block(layer, surgical, untouched)
+    tokens = vision.post_layernorm(th.cat([untouched[:, :1], surgical[:, 1:]], dim=1))
+    return F.normalize(model.visual_projection(tokens).float(), dim=-1)
+
+
+def encode_texts(model: CLIPModel, token_ids: th.Tensor) -> th.Tensor:
+    """Features of texts, as `ClipSurgery.text_features` returns them; with gradient, for training.
+
+    :param token_ids: (T, L) int64 on the model's device. :return: of unit length, (T, D) float32.
+    """
+    # Attention is causal, so nothing behind a text's end can change its feature: most of 77 columns are left out.
+    used = int(token_ids.argmax(dim=-1).max()) + 1
+    text = model.text_model(token_ids[:, :used])
+    return F.normalize(model.text_projection(text.pooler_output).float(), dim=-1)
 
 
 def _embed(embeddings: Any, pixels: th.Tensor) -> th.Tensor:
@@ -243,7 +277,7 @@ def _attend(out_proj: Any, query: th.Tensor, key: th.Tensor, value: th.Tensor) -
     return out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-def _stretch(scores: th.Tensor) -> th.Tensor:
+def stretch(scores: th.Tensor) -> th.Tensor:
     """Map each column of (B, N, T) linearly to 0..1; a constant column to zeros."""
     lowest, highest = scores.amin(dim=1, keepdim=True), scores.amax(dim=1, keepdim=True)
     spread = highest - lowest

@@ -52,7 +52,7 @@ class RepvitSam(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = RepvitEncoder()
-        self.decoder = ClickDecoder(CHANNELS, EMBEDDING_SIZE, IMAGE_SIZE)
+        self.decoder = ClickDecoder.of_size(CHANNELS, EMBEDDING_SIZE, IMAGE_SIZE)
 
 
 def upstream_key(key: str) -> str:

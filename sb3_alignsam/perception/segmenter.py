@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch as th
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from sb3_alignsam.perception.clicks import Clicks
 from sb3_alignsam.perception.decoder import ClickDecoder
+from sb3_alignsam.perception.fingerprints import fingerprint
 from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape, to_square
 
 MASK_THRESHOLD = 0.0
@@ -81,7 +83,7 @@ class Segmenter:
         self.dtype = dtype
         encoder = encoder.eval().requires_grad_(False).to(self.device, dtype)
         self._encoder = encoder.to(memory_format=th.channels_last)
-        self._decoder = decoder.eval().requires_grad_(False).to(self.device, dtype)
+        self._decoder = decoder.eval().requires_grad_(False).cast(self.device, dtype)
         self._mean = np.asarray(pixel_mean, np.float32)
         self._std = np.asarray(pixel_std, np.float32)
 
@@ -89,6 +91,15 @@ class Segmenter:
     def low_res_size(self) -> int:
         """Side of the low-res logits: four times the embedding's."""
         return 4 * self.embedding_shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names what decides an embedding: the encoder, its weights and the preprocessing; the decoder has no part.
+
+        The same on every device, and for every process of a machine.
+        """
+        pixels = (self.image_size, self._mean.tolist(), self._std.tolist(), str(self.dtype))
+        return fingerprint(self._encoder, *pixels)
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Resize, normalise and pad one image, (H, W, 3) uint8 RGB, to (S, S, 3) float32; padding is 0."""
@@ -157,7 +168,7 @@ class Segmenter:
         labels = np.stack([clicks[r].labels for r in rows])
         low_res, iou = self._decoder(
             embeddings[rows].to(self.device, self.dtype),
-            th.from_numpy(points).to(self.device, self.dtype),
+            th.from_numpy(points).to(self.device),
             th.from_numpy(labels).to(self.device),
             None if previous is None else previous[rows].to(self.device, self.dtype),
             multimask,

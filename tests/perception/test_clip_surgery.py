@@ -11,7 +11,7 @@ import torch as th
 from transformers import CLIPTokenizer
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.perception import clip_files
+from sb3_alignsam.perception import clip_files, hub_files
 from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES, VOCABULARY, load_tokenizer
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.clip_weights import openai_clip
@@ -293,7 +293,7 @@ def test_a_name_in_the_hub_s_cache_needs_no_network(clip, stub_tokenizer, tmp_pa
         asked.append((name, keywords))
         return str(tmp_path)
 
-    monkeypatch.setattr(clip_files, "snapshot_download", snapshot)
+    monkeypatch.setattr(hub_files, "snapshot_download", snapshot)
     assert clip_files.clip_folder("someone/clip") == tmp_path
     assert asked == [("someone/clip", {"local_files_only": True})]
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
@@ -307,13 +307,13 @@ def test_a_name_is_fetched_without_what_is_not_needed(stub_tokenizer, tmp_path, 
     def snapshot(name, local_files_only=False, allow_patterns=()):
         if local_files_only:
             raise FileNotFoundError("not in the cache")
-        asked.append(set(allow_patterns) & set(clip_files.WEIGHT_FILES))
+        asked.append(set(allow_patterns) & set(hub_files.WEIGHT_FILES))
         stub_tokenizer.save_pretrained(tmp_path)
         if "pytorch_model.bin" in allow_patterns:
             (tmp_path / "pytorch_model.bin").touch()
         return str(tmp_path)
 
-    monkeypatch.setattr(clip_files, "snapshot_download", snapshot)
+    monkeypatch.setattr(hub_files, "snapshot_download", snapshot)
     assert clip_files.clip_folder("someone/clip", weights=False) == tmp_path
     assert asked == [set()]
     assert clip_files.clip_folder("someone/clip") == tmp_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sb3_alignsam.envs import SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception import Clicks, load_segmenter, shared_segmenter
 from sb3_alignsam.perception.checkpoints import load_strict, read_state_dict
+from sb3_alignsam.perception.fetching import import_weights
 from sb3_alignsam.perception.geometry import resized_shape
 from sb3_alignsam.perception.repvit import RepvitSam, upstream_key
 from sb3_alignsam.policies import ImplicitExtractor
@@ -146,19 +148,26 @@ def test_a_checkpoint_of_another_network_is_refused():
         load_segmenter("repvit_sam", checkpoint={"weight": np.zeros(2, np.float32)})
 
 
-def test_without_a_checkpoint_the_message_says_which_file_to_get():
-    with pytest.raises(InputError, match=r"needs checkpoint:FILE; .* repvit_sam\.pt of release v1\.0 of .*RepViT"):
+def test_without_a_checkpoint_the_message_says_how_to_get_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("SB3_ALIGNSAM_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"weights fetch repvit_sam; or .* weights import repvit_sam\.pt"):
         load_segmenter("repvit_sam")
 
 
-def test_upstreams_pickle_is_loaded_once_a_process(repvit, weights, tmp_path):
+def test_upstreams_pickle_once_imported_is_found_by_name_and_loaded_once_a_process(
+    repvit, weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SB3_ALIGNSAM_HOME", str(tmp_path / "home"))
     path = tmp_path / "repvit_sam.pt"
     th.save({key: th.from_numpy(array) for key, array in weights.items()}, path)
-    shared = shared_segmenter("repvit_sam", str(path))
-    assert shared is shared_segmenter("repvit_sam", str(path))
+    import_weights(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    path.unlink()
+    shared = shared_segmenter("repvit_sam")
+    assert shared is shared_segmenter("repvit_sam")
     for module in ("_encoder", "_decoder"):
         ours, theirs = getattr(shared, module).state_dict(), getattr(repvit, module).state_dict()
         assert all(th.equal(ours[key], theirs[key]) for key in theirs)
+    shared_segmenter.cache_clear()
 
 
 def test_an_environment_and_the_implicit_extractor_run_on_it(repvit):

@@ -5,7 +5,8 @@ import pytest
 import torch as th
 
 from sb3_alignsam.datasets import ShapesDataset
-from sb3_alignsam.perception import Clicks, oracle_click
+from sb3_alignsam.perception import Clicks, Segmenter, oracle_click
+from sb3_alignsam.perception.decoder import ClickDecoder
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,28 @@ def test_lengths_that_differ_are_refused(segmenter, samples):
 def test_what_is_no_rgb_photograph_is_refused(segmenter, image):
     with pytest.raises(ValueError, match="an image is"):
         segmenter.encode([image])
+
+
+@pytest.mark.parametrize("dtype", [th.bfloat16, th.float16])
+def test_clicks_a_pixel_apart_are_told_apart_in_half_precision(dtype):
+    # bfloat16 knows 1000 and 1004, and nothing between.
+    sparse = {}
+    for each in (th.float32, dtype):
+        th.manual_seed(0)
+        decoder = ClickDecoder.of_size(32, 8, 1024, mlp_dim=32, num_heads=2)
+        decoder.reset_parameters()
+        sam = Segmenter(
+            "small", th.nn.Identity(), decoder, image_size=1024, embedding_shape=(32, 8, 8), pixel_mean=(0, 0, 0),
+            pixel_std=(1, 1, 1), dtype=each,
+        )  # fmt: skip
+        seen = sparse[each] = []
+        decoder.prompt_encoder.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0][0, 0, 0].float()))
+        for x in (1001, 1002, 1003):
+            clicks = [Clicks(np.array([[x, 700]]), np.array([1]))]
+            masks = sam.segment(th.ones(1, 32, 8, 8), clicks, [(1024, 1024)])
+            assert masks.low_res.isfinite().all()
+    full, half = sparse[th.float32], sparse[dtype]
+    assert all(th.allclose(ours, exact, atol=0.01) for ours, exact in zip(half, full, strict=True))
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        assert th.allclose(half[second] - half[first], full[second] - full[first], atol=1e-5)
+        assert (half[second] - half[first]).abs().max() > 0.005

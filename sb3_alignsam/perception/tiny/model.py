@@ -19,7 +19,7 @@ class TinySam(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = TinyEncoder()
-        self.decoder = ClickDecoder(CHANNELS, EMBEDDING_SIZE, IMAGE_SIZE, mlp_dim=256, num_heads=4)
+        self.decoder = ClickDecoder.of_size(CHANNELS, EMBEDDING_SIZE, IMAGE_SIZE, mlp_dim=256, num_heads=4)
 
     def forward(
         self,
