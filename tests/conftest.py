@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,21 @@ import torch as th
 from sb3_alignsam.datasets import Sample
 from sb3_alignsam.envs import SamSegEnv, make_env
 from sb3_alignsam.perception import Segmenter, load_segmenter
-from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COCO_MINI = REPOSITORY.parent / "shared" / "data" / "coco_mini"
 
 th.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test reads or writes the user's own cache folder; processes that a test starts inherit it."""
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["SB3_ALIGNSAM_HOME"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +55,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return short_run("maskable_ppo", tmp_path_factory.mktemp("logs"), eval_freq=32, eval_episodes=4, save_freq=32)
 
 
-def short_run(algo: str, logs: Path, **settings: object) -> Path:
+def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object) -> Path:
     """Train for 64 steps in this process."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
-    hyperparams = read_hyperparams(shipped_config(algo, "implicit"), "SamSegShapes-v0", algo, overrides)
-    run = RunSettings(algo, "SamSegShapes-v0", logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
+    hyperparams = read_hyperparams(shipped_config(algo, agent), "SamSegShapes-v0", algo, overrides)
+    kwargs = agent_env_kwargs(agent, {})
+    run = RunSettings(algo, "SamSegShapes-v0", kwargs, logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
     return train(run, hyperparams, ["test"], lambda line: None)
 
 

@@ -2,6 +2,7 @@
 
 from sb3_alignsam.callbacks.checkpoint import CheckpointCallback
 from sb3_alignsam.callbacks.evaluation import EvaluationCallback
+from sb3_alignsam.callbacks.maps import SimilarityPicturesCallback
 from sb3_alignsam.callbacks.metrics import ClickMetricsCallback
 
-__all__ = ["CheckpointCallback", "ClickMetricsCallback", "EvaluationCallback"]
+__all__ = ["CheckpointCallback", "ClickMetricsCallback", "EvaluationCallback", "SimilarityPicturesCallback"]

@@ -9,7 +9,7 @@ import click
 
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config
+from sb3_alignsam.training.config import ALGORITHMS, agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
@@ -17,7 +17,8 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 @click.command("train", cls=PairsCommand)
 @click.option("--env", "env_id", required=True, help="Environment id, such as SamSegShapes-v0.")
 @click.option("--algo", default="ppo", show_default=True, help=f"One of {', '.join(ALGORITHMS)}.")
-@click.option("--agent", default="implicit", show_default=True, help="Which features the agent reads.")
+@click.option("--agent", default="implicit", show_default=True, help="implicit or explicit: which features it reads.")
+@click.option("--text-model", help="tiny, a folder or openai/clip-vit-base-patch16; else tiny for --agent explicit.")
 @click.option(
     "--conf-file", "-conf", type=click.Path(path_type=Path), help="YAML of hyperparameters; else the shipped one."
 )
@@ -44,6 +45,7 @@ def command(
     env_id: str,
     algo: str,
     agent: str,
+    text_model: str | None,
     conf_file: Path | None,
     n_timesteps: int | None,
     seed: int,
@@ -60,6 +62,7 @@ def command(
 
     \b
     sb3-alignsam train --env SamSegShapes-v0 --algo maskable_ppo -n 50000
+    sb3-alignsam train --env SamSegShapes-v0 --agent explicit --text-model tiny
     sb3-alignsam train --env SamSegCoco-v0 --env-kwargs root:coco split:train2017 -params n_envs:4
     """
     for name, value, least in (("--eval-freq", eval_freq, 0), ("--save-freq", save_freq, 0), ("--seed", seed, 0)):
@@ -75,7 +78,7 @@ def command(
     settings = RunSettings(
         algo,
         env_id,
-        read_env_kwargs(env_kwargs),
+        agent_env_kwargs(agent, read_env_kwargs(env_kwargs), text_model),
         seed,
         log_folder,
         vec_env,

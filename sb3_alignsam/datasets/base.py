@@ -40,7 +40,11 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """A collection of fixed episodes: one index is one (image, target category) pair."""
+    """A collection of fixed episodes: one index is one (image, target category) pair.
+
+    A dataset whose images lie in files may say so by an attribute ``in_files = True``: then what the frozen networks
+    make of them is kept in the user's cache folder.
+    """
 
     name: str
     split: str

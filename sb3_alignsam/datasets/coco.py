@@ -36,6 +36,7 @@ class CocoDataset:
     """
 
     name = "coco"
+    in_files = True
 
     def __init__(
         self,
@@ -105,6 +106,10 @@ class CocoDataset:
         if not 0 <= index < len(self):
             raise IndexError(f"there is no episode {index}; the {self.split} split has {len(self)}")
         return self._read_sample(*self._pairs[index].tolist())
+
+    def image_indices(self) -> list[int]:
+        """The first episode of each image."""
+        return np.flatnonzero(np.diff(self._pairs[:, 0], prepend=-1)).tolist()
 
     def _usable_pairs(self, keep_image: Callable[[int], bool] | None) -> np.ndarray:
         """Image id and category id of every possible episode, in order, (N, 2) int64."""

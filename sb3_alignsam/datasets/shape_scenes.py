@@ -15,6 +15,7 @@ import numpy as np
 SIZE = 256
 """Height and width of a scene in pixels."""
 CATEGORIES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
+MIN_OBJECTS, MAX_OBJECTS = 3, 8
 MIN_VISIBLE_SHARE = 0.45
 """Least share of an object's own pixels that stays visible."""
 MIN_VISIBLE_PIXELS = 200
@@ -35,20 +36,25 @@ class Scene:
     labels: np.ndarray
 
 
-def draw_scene(rng: np.random.Generator, target: int | None = None) -> Scene:
-    """Draw one scene of 3 to 8 objects in which the category of index `target` (None: a random one) is present."""
+def draw_scene(
+    rng: np.random.Generator, target: int | None = None, objects: tuple[int, int] = (MIN_OBJECTS, MAX_OBJECTS)
+) -> Scene:
+    """Draw one scene in which the category of index `target` (None: a random one) is present.
+
+    :param objects: least and most objects that are drawn; those that find no place are left out, but three remain.
+    """
     target = int(rng.integers(len(CATEGORIES))) if target is None else target
     while True:
-        labels = _draw_labels(rng, target)
+        labels = _draw_labels(rng, target, objects)
         placed = _place(rng, labels)
         # A crowded draw can leave fewer than three objects or drop the target: draw again.
         if len(placed) >= 3 and any(label == target for label, _, _ in placed):
             return _render(rng, placed)
 
 
-def _draw_labels(rng: np.random.Generator, target: int) -> list[int]:
+def _draw_labels(rng: np.random.Generator, target: int, objects: tuple[int, int]) -> list[int]:
     """Category indices in drawing order: one to four objects of the target, the rest of one to three others."""
-    count = int(rng.integers(3, 9))
+    count = int(rng.integers(objects[0], objects[1] + 1))
     targets = min(int(rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1])), count)
     others = rng.permutation([index for index in range(len(CATEGORIES)) if index != target])[: rng.integers(1, 4)]
     labels = [target] * targets + [int(rng.choice(others)) for _ in range(count - targets)]

@@ -32,6 +32,7 @@ class ShapesDataset:
     """
 
     name = "shapes"
+    in_files = False
 
     def __init__(self, split: str = "train", categories: Sequence[str] | None = None) -> None:
         if split not in _SPLIT_SEEDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,8 @@ class ClickEpisode:
     :param score_kind: ``iou`` or ``dice``.
     :param found: which instances earlier episodes on this image have found, (N,) bool; empty: none has been found.
     :param excluded: pixels of the answers that found them, (H, W) bool; empty: no pixel is.
+    :param tokens: CLIP's tokens of the image, (1+N, D) float16; None without a text model.
+    :param similarity: maps of the target and of the strongest other category, (2, h, w) float16; None likewise.
     """
 
     sample: Sample
@@ -55,6 +57,8 @@ class ClickEpisode:
     score_kind: Score = "iou"
     found: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     excluded: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
+    tokens: np.ndarray | None = None
+    similarity: np.ndarray | None = None
     clicks: list[Click] = field(default_factory=list)
     low_res: th.Tensor | None = None
     """Logits of the latest mask, (1, 4h, 4w) float32, fed back with the next click; None before the first."""
@@ -119,11 +123,11 @@ class ClickEpisode:
         :param low_res: (M, 4h, 4w) logits. :param iou: (M,) predicted. :param image_size: side of SAM's square.
         """
         best = int(iou.argmax())
-        self.low_res = low_res[best : best + 1].clone()
-        logits = upsample_logits(self.low_res, self.image_size, image_size)[0]
+        logits = upsample_logits(low_res[best : best + 1], self.image_size, image_size)[0]
         mask = (logits > MASK_THRESHOLD).cpu().numpy() & ~self.excluded
         self.last = Answer(mask, float(iou[best]), self.score(mask))
-        first = len(self.clicks) == 1
+        first = self.low_res is None
+        self.low_res = low_res[best : best + 1].clone()
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
             self.answer = self.last
         self.best_score = max(self.best_score, self.answer.score)
@@ -139,28 +143,29 @@ class ClickEpisode:
         found = self.found | hits
         if self.target != "instance" or not hits.any() or found.all():
             return None
-        return ClickEpisode(
-            self.sample,
-            self.embedding,
-            self.target,
-            self.answer_rule,
-            self.score_kind,
-            found,
-            self.excluded | self.answer.mask,
-        )
+        return replace(self.fresh(), found=found, excluded=self.excluded | self.answer.mask)
+
+    def fresh(self) -> ClickEpisode:
+        """The same episode before its first click."""
+        return replace(self, clicks=[], low_res=None)
 
 
-def click_together(episodes: Sequence[ClickEpisode], clicks: Sequence[Click | None], segmenter: Segmenter) -> None:
-    """Place one click in each episode (None: in that one nothing) with one batched call of the segmenter, or two.
+def click_together(
+    episodes: Sequence[ClickEpisode], clicks: Sequence[Click | Sequence[Click] | None], segmenter: Segmenter
+) -> None:
+    """Place a click, or several at once, in each episode (None: in that one nothing), and take the masks.
 
-    Two where first clicks, which give three candidates, meet later ones, which give one.
+    One batched call of the segmenter for those in the same state: single clicks give three candidates, several one, and
+    episodes that have a mask feed it back.
     """
-    moved = [(episode, click) for episode, click in zip(episodes, clicks, strict=True) if click is not None]
-    for episode, click in moved:
-        episode.place(click)
-    for group in ([e for e, _ in moved if len(e.clicks) == 1], [e for e, _ in moved if len(e.clicks) > 1]):
-        if not group:
+    groups: dict[tuple[bool, bool], list[ClickEpisode]] = {}
+    for episode, placed in zip(episodes, clicks, strict=True):
+        if placed is None:
             continue
+        for click in [placed] if isinstance(placed, Click) else placed:
+            episode.place(click)
+        groups.setdefault((len(episode.clicks) == 1, episode.low_res is None), []).append(episode)
+    for group in groups.values():
         previous = None if group[0].low_res is None else th.stack([_logits(episode) for episode in group])
         embeddings = th.from_numpy(np.stack([episode.embedding for episode in group]))
         prompts = [Clicks.of(episode.clicks) for episode in group]

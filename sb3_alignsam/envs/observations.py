@@ -7,17 +7,20 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch as th
 from gymnasium import spaces
 from torch.nn import functional as F
 
+from sb3_alignsam.envs.bounded import Bounded
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import ClickEpisode
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.geometry import letterbox, resized_shape
+from sb3_alignsam.perception.similarity import SimilarityMaps
 
 ALL_KEYS = (
     "sam_image_embeddings",
+    "clip_similarity",
+    "clip_tokens",
     "target_category",
     "image",
     "sam_pred_mask_prob",
@@ -25,8 +28,10 @@ ALL_KEYS = (
     "excluded_mask",
     "num_steps",
 )
-DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key != "image")
-"""`observation_keys` where none are given, the same in every environment."""
+TEXT_KEYS = ("clip_similarity", "clip_tokens")
+"""Keys that need a text model."""
+DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key not in ("image", "clip_tokens"))
+"""`observation_keys` where none are given, the same in every environment; less `TEXT_KEYS` without a text model."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -38,8 +43,9 @@ class Observations:
     :param grid: the click grid.
     :param categories: the whole vocabulary of the dataset.
     :param max_steps: click budget; `num_steps` saturates there.
-    :param keys: which keys to send, in any order.
-    :raises InputError: a key is unknown.
+    :param keys: which keys to send, in any order; None: `DEFAULT_KEYS`, as far as there is a text model for them.
+    :param maps: similarity maps, for `TEXT_KEYS`.
+    :raises InputError: a key is unknown, or needs a text model and there is none.
     """
 
     def __init__(
@@ -49,11 +55,16 @@ class Observations:
         grid: ClickGrid,
         categories: Sequence[str],
         max_steps: int,
-        keys: Sequence[str] = DEFAULT_KEYS,
+        keys: Sequence[str] | None = None,
+        maps: SimilarityMaps | None = None,
     ) -> None:
+        if keys is None:
+            keys = [key for key in DEFAULT_KEYS if maps is not None or key not in TEXT_KEYS]
         for key in keys:
             if key not in ALL_KEYS:
                 raise InputError(f"observation key '{key}' is not known; known: {', '.join(ALL_KEYS)}")
+            if key in TEXT_KEYS and maps is None:
+                raise InputError(f"observation key '{key}' needs a text model: text_model:tiny, or another")
         if not keys:
             raise InputError(f"observation_keys is empty; known: {', '.join(ALL_KEYS)}")
         self.embedding_shape = embedding_shape
@@ -61,6 +72,7 @@ class Observations:
         self.grid = grid
         self.category_index = {name: index for index, name in enumerate(categories)}
         self.max_steps = max_steps
+        self.maps = maps
         self.keys = tuple(keys)
 
     def space(self) -> spaces.Dict:
@@ -68,15 +80,20 @@ class Observations:
         _, height, width = self.embedding_shape
         side = self.grid.num_patches
         every: dict[str, spaces.Space[Any]] = {
-            "sam_image_embeddings": spaces.Box(-FLOAT16_MAX, FLOAT16_MAX, self.embedding_shape, np.float16),
+            "sam_image_embeddings": Bounded(-FLOAT16_MAX, FLOAT16_MAX, self.embedding_shape, np.float16),
+            "clip_similarity": Bounded(0, 1, (2, height, width), np.float16),
+            "clip_tokens": Bounded(-1, 1, self._tokens_shape(), np.float16),
             "target_category": spaces.Discrete(len(self.category_index)),
-            "image": spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8),
-            "sam_pred_mask_prob": spaces.Box(0, 1, (1, height, width), np.float32),
-            "click_map": spaces.Box(0, 1, (2, side, side), np.uint8),
-            "excluded_mask": spaces.Box(0, 1, (1, height, width), np.float32),
+            "image": Bounded(0, 255, (self.image_size, self.image_size, 3), np.uint8),
+            "sam_pred_mask_prob": Bounded(0, 1, (1, height, width), np.float32),
+            "click_map": Bounded(0, 1, (2, side, side), np.uint8),
+            "excluded_mask": Bounded(0, 1, (1, height, width), np.float32),
             "num_steps": spaces.Discrete(self.max_steps + 1),
         }
         return spaces.Dict({key: every[key] for key in self.keys})
+
+    def _tokens_shape(self) -> tuple[int, ...]:
+        return (1,) if self.maps is None else self.maps.tokens_shape
 
     def of(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
         """The observation of an episode after `steps` actions; every array is new."""
@@ -85,6 +102,15 @@ class Observations:
     def _sam_image_embeddings(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         # A copy: users keep what they are handed, and gymnasium checks that no two observations share memory.
         return episode.embedding.copy()
+
+    def _clip_similarity(self, episode: ClickEpisode, steps: int) -> np.ndarray:
+        assert episode.similarity is not None
+        return episode.similarity.copy()
+
+    def _clip_tokens(self, episode: ClickEpisode, steps: int) -> np.ndarray:
+        assert self.maps is not None
+        assert episode.tokens is not None
+        return self.maps.token_map(episode.tokens, episode.image_size)
 
     def _target_category(self, episode: ClickEpisode, steps: int) -> np.int64:
         return np.int64(self.category_index[episode.sample.category])
@@ -121,8 +147,3 @@ class Observations:
 
     def _num_steps(self, episode: ClickEpisode, steps: int) -> np.int64:
         return np.int64(min(steps, self.max_steps))
-
-
-def embed(encoded: th.Tensor) -> np.ndarray:
-    """An embedding as every environment uses it, rounded to float16, (C, h, w), whether it was cached or not."""
-    return encoded.to(th.float16).cpu().numpy()

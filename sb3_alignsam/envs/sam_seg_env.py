@@ -14,12 +14,15 @@ from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target
-from sb3_alignsam.envs.observations import DEFAULT_KEYS, Observations, embed
+from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
 from sb3_alignsam.envs.rewards import RewardWeights, Score, gain_term, hit_term, label_term
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.clip_surgery import ClipSurgery
+from sb3_alignsam.perception.frozen_features import FrozenFeatures, open_cache
 from sb3_alignsam.perception.loading import shared_segmenter
 from sb3_alignsam.perception.segmenter import Segmenter
+from sb3_alignsam.perception.text_models import shared_text_model
 
 DEFAULT_NUM_PATCHES = 16
 DEFAULT_MAX_STEPS = 5
@@ -47,7 +50,12 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param categories: target categories; None: all.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
-    :param device: where the segmenter runs.
+    :param text_model: for similarity maps: ``tiny``, a folder, a name such as ``openai/clip-vit-base-patch16``, or a
+        `ClipSurgery`; None: there are no maps.
+    :param device: where the frozen networks run.
+    :param cache: folder in which their features of images are kept; None: the user's own cache folder for datasets that
+        lie in files, none for drawn ones; False: none.
+    :param cache_gb: size in GB that it may grow to.
     :param num_patches: patches a side of the click grid; at most one of this and `patch_size`. None of both: 16.
     :param patch_size: side of a patch in pixels of SAM's padded square.
     :param max_steps: click budget of an episode, from 1 to `MAX_STEPS`.
@@ -75,7 +83,10 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         categories: Sequence[str] | str | None = None,
         segmenter: str | Segmenter = "tiny",
         checkpoint: str | None = None,
+        text_model: str | ClipSurgery | None = None,
         device: str = "cpu",
+        cache: str | Path | bool | None = None,
+        cache_gb: float = 20.0,
         num_patches: int | None = None,
         patch_size: int | None = None,
         max_steps: int = DEFAULT_MAX_STEPS,
@@ -113,9 +124,17 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         self.max_steps = max_steps
         self.target, self.score_kind, self.gain_against, self.answer_rule = target, score, gain_against, answer
         self.weights = RewardWeights.from_mapping(rewards)
-        keys = DEFAULT_KEYS if observation_keys is None else observation_keys
+        clip = shared_text_model(text_model, device) if isinstance(text_model, str) else text_model
+        store = open_cache(cache, cache_gb, getattr(self.dataset, "in_files", False))
+        self.features = FrozenFeatures(self.segmenter, clip, self.dataset.categories, store)
         self.observations = Observations(
-            self.segmenter.embedding_shape, size, self.grid, self.dataset.categories, max_steps, keys
+            self.segmenter.embedding_shape,
+            size,
+            self.grid,
+            self.dataset.categories,
+            max_steps,
+            observation_keys,
+            self.features.maps,
         )
         self.observation_space: spaces.Space[dict[str, Any]] = self.observations.space()
         self.action_space = spaces.Discrete(self.grid.num_actions)
@@ -182,8 +201,19 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         return self._start(self.dataset.get(index))
 
     def _start(self, sample: Sample) -> ClickEpisode:
-        embedding = embed(self.segmenter.encode([sample.image])[0])
-        return ClickEpisode(sample, embedding, self.target, self.answer_rule, self.score_kind)
+        tokens, similarity = self.features.tokens(sample.image), None
+        if tokens is not None and self.features.maps is not None:
+            side = self.segmenter.embedding_shape[1]
+            similarity = self.features.maps.maps(tokens, sample.image.shape[:2], sample.category, side)
+        return ClickEpisode(
+            sample,
+            self.features.embedding(sample.image),
+            self.target,
+            self.answer_rule,
+            self.score_kind,
+            tokens=tokens,
+            similarity=similarity,
+        )
 
     def action_masks(self) -> np.ndarray:
         """Which actions do something now, (num_actions,) bool; the name sb3-contrib's MaskablePPO looks for."""

@@ -11,14 +11,22 @@ from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import fit_majority, spread
-from sb3_alignsam.policies.baselines import Majority, make_baseline
+from sb3_alignsam.policies.baselines import CLIP_BASELINES, Majority, make_baseline
 from sb3_alignsam.policies.clickers import AgentClicker, Clicker
-from sb3_alignsam.policies.loading import AgentDescription, find_zip, is_maskable, load_policy, read_description
+from sb3_alignsam.policies.loading import (
+    AgentDescription,
+    find_zip,
+    is_maskable,
+    load_policy,
+    policy_class,
+    read_description,
+)
 from sb3_alignsam.registration import ENV_IDS
 
 MAJORITY_EPISODES = 64
 """Dev episodes over which the agent's actions are counted for the baseline `majority`."""
-DEFAULT_BASELINES = ("random", "random_positive", "centre", "majority", "oracle_grid", "oracle")
+DEFAULT_BASELINES = ("random", "random_positive", "centre", "majority", "clip", "clip_best", "oracle_grid", "oracle")
+"""Where none are named; less those of CLIP without a text model."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ def load_agent(
     elif {**ENV_IDS.get(description.env_id, {}), **kwargs}.get("dataset", "shapes") == "shapes":
         kwargs["split"] = "val"
     env = make_env(description.env_id, kwargs)
-    if description.categories and list(env.dataset.categories) != description.categories:
+    reads_category = getattr(policy_class(description.policy), "reads_category", True)
+    if reads_category and description.categories and list(env.dataset.categories) != description.categories:
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
     policy = load_policy(path, env)
     clicker = AgentClicker(policy, env.grid, is_maskable(description))
@@ -74,9 +83,9 @@ def make_clickers(
     :raises InputError: a baseline is unknown, or there are no dev episodes for a `majority` that was asked for.
     """
     clickers: list[Clicker] = [agent.clicker]
-    for name in dict.fromkeys(DEFAULT_BASELINES if baselines is None else baselines):
+    for name in dict.fromkeys(_default_baselines(agent.env) if baselines is None else baselines):
         if name != "majority":
-            clickers.append(make_baseline(name, agent.env.grid))
+            clickers.append(make_baseline(name, agent.env.grid, agent.env.features))
             continue
         try:
             clickers.append(_majority(agent, clicks))
@@ -85,6 +94,10 @@ def make_clickers(
                 raise
             notice(f"left out: {error}")
     return clickers
+
+
+def _default_baselines(env: SamSegEnv) -> list[str]:
+    return [name for name in DEFAULT_BASELINES if env.features.maps is not None or name not in CLIP_BASELINES]
 
 
 def _majority(agent: LoadedAgent, clicks: int) -> Majority:

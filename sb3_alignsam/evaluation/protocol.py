@@ -75,7 +75,7 @@ def evaluate(
             EpisodeId(i, e.sample.image_id, e.sample.category) for i, e in zip(part, fresh, strict=True)
         ]  # fmt: skip
         for clicker in clickers:
-            played = play(env, clicker, [_again(episode) for episode in fresh], part, clicks)
+            played = play(env, clicker, [episode.fresh() for episode in fresh], part, clicks)
             rows[clicker.name].answer.append(played[0])
             rows[clicker.name].last.append(played[1])
             rows[clicker.name].predicted.append(played[2])
@@ -140,7 +140,7 @@ def _advance(
 ) -> list[int]:
     """Play one answer in each running episode; return those that were not stopped."""
     going = [(row, answer) for row, answer in zip(running, answers, strict=True) if not isinstance(answer, Stop)]
-    clicks: list[Click | None] = [answer for _, answer in going]
+    clicks: list[Click | tuple[Click, ...] | None] = [answer for _, answer in going]
     click_together([episodes[row] for row, _ in going], clicks, env.segmenter)
     return [row for row, _ in going]
 
@@ -149,10 +149,6 @@ def _batches(env: SamSegEnv, indices: Sequence[int]) -> Iterator[tuple[Sequence[
     for start in range(0, len(indices), BATCH):
         part = indices[start : start + BATCH]
         yield part, [env.fixed_episode(index) for index in part]
-
-
-def _again(episode: ClickEpisode) -> ClickEpisode:
-    return ClickEpisode(episode.sample, episode.embedding, episode.target, episode.answer_rule, episode.score_kind)
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -10,7 +10,9 @@ import numpy as np
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click, oracle_click
+from sb3_alignsam.perception.frozen_features import FrozenFeatures
 from sb3_alignsam.policies.clickers import STOP, Clicker, NextClick, State
+from sb3_alignsam.policies.clip_baselines import ClipBest, ClipPoints
 
 __all__ = ["BASELINES", "Majority", "make_baseline", "oracle_click"]
 
@@ -128,11 +130,19 @@ class Majority:
 BASELINES: dict[str, type[_PerEpisode]] = {
     rule.name: rule for rule in (Random, RandomPositive, Centre, OracleGrid, Oracle)
 }
-"""By name; `majority` is not here, since it is made from a trained agent."""
+CLIP_BASELINES: dict[str, type[ClipPoints]] = {rule.name: rule for rule in (ClipPoints, ClipBest)}
+"""Both by name; `majority` is not here, since it is made from a trained agent."""
 
 
-def make_baseline(name: str, grid: ClickGrid) -> Clicker:
-    """A baseline by name. :raises InputError: the name is unknown."""
+def make_baseline(name: str, grid: ClickGrid, features: FrozenFeatures) -> Clicker:
+    """A baseline by name.
+
+    :param grid: the environment's click grid. :param features: the environment's, for `CLIP_BASELINES`.
+    :raises InputError: the name is unknown, or needs a text model and there is none.
+    """
+    if name in CLIP_BASELINES:
+        return CLIP_BASELINES[name](features)
     if name not in BASELINES:
-        raise InputError(f"baseline '{name}' is not known; known: {', '.join([*BASELINES, 'majority'])}")
+        known = [*BASELINES, *CLIP_BASELINES, "majority"]
+        raise InputError(f"baseline '{name}' is not known; known: {', '.join(known)}")
     return BASELINES[name](grid)

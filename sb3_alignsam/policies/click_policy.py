@@ -3,6 +3,7 @@ maskable twin."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch as th
@@ -12,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.explicit import ExplicitExtractor
 from sb3_alignsam.policies.features import ClickFeaturesExtractor
 from sb3_alignsam.policies.implicit import ImplicitExtractor
 
@@ -75,6 +77,9 @@ def _use_logits(policy: Any, lr_schedule: Schedule) -> None:
 class ClickPolicy(MultiInputActorCriticPolicy):
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
+    reads_category = True
+    """Whether the category's index is read, so that a policy is of use for the categories it was trained on only."""
+
     def _build_mlp_extractor(self) -> None:
         _put_head(self)
 
@@ -86,6 +91,9 @@ class ClickPolicy(MultiInputActorCriticPolicy):
 class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
     """sb3-contrib policy for MaskablePPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
+    reads_category = True
+    """See `ClickPolicy.reads_category`."""
+
     def _build_mlp_extractor(self) -> None:
         _put_head(self)
 
@@ -94,27 +102,43 @@ class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
         _use_logits(self, lr_schedule)
 
 
-EXTRACTOR_SETTINGS = ("channels", "map_channels", "vector_dim", "blocks")
-
-
-def _implicit_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _own_extractor(policy: type, extractor: type[ClickFeaturesExtractor], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Move the extractor's settings out of a flat mapping, so that YAML needs no nested one."""
-    if kwargs.get("features_extractor_class", ImplicitExtractor) is not ImplicitExtractor:
-        raise InputError("ImplicitPolicy has its own features_extractor_class; use ClickPolicy with another")
-    settings = {name: kwargs.pop(name) for name in EXTRACTOR_SETTINGS if name in kwargs}
+    if kwargs.get("features_extractor_class", extractor) is not extractor:
+        raise InputError(f"{policy.__name__} has its own features_extractor_class; use ClickPolicy with another")
+    names = list(inspect.signature(extractor.__init__).parameters)[2:]  # behind self and observation_space
+    settings = {name: kwargs.pop(name) for name in names if name in kwargs}
     settings |= kwargs.pop("features_extractor_kwargs", None) or {}
-    return kwargs | {"features_extractor_class": ImplicitExtractor, "features_extractor_kwargs": settings}
+    return kwargs | {"features_extractor_class": extractor, "features_extractor_kwargs": settings}
 
 
 class ImplicitPolicy(ClickPolicy):
     """`ClickPolicy` with `ImplicitExtractor`; takes the extractor's settings as keywords of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **_implicit_kwargs(kwargs))
+        super().__init__(*args, **_own_extractor(type(self), ImplicitExtractor, kwargs))
 
 
 class MaskableImplicitPolicy(MaskableClickPolicy):
     """`MaskableClickPolicy` with `ImplicitExtractor`; takes the extractor's settings as keywords of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **_implicit_kwargs(kwargs))
+        super().__init__(*args, **_own_extractor(type(self), ImplicitExtractor, kwargs))
+
+
+class ExplicitPolicy(ClickPolicy):
+    """`ClickPolicy` with `ExplicitExtractor`; takes the extractor's settings as keywords of its own."""
+
+    reads_category = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **_own_extractor(type(self), ExplicitExtractor, kwargs))
+
+
+class MaskableExplicitPolicy(MaskableClickPolicy):
+    """`MaskableClickPolicy` with `ExplicitExtractor`; takes the extractor's settings as keywords of its own."""
+
+    reads_category = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **_own_extractor(type(self), ExplicitExtractor, kwargs))

@@ -38,8 +38,9 @@ class Stop:
 
 
 STOP = Stop()
-NextClick = Click | Stop | None
-"""A click; `STOP`: the episode's answer stays as it is; None: this step changes nothing (an invalid action)."""
+NextClick = Click | tuple[Click, ...] | Stop | None
+"""A click, or several placed at once; `STOP`: the episode's answer stays as it is; None: this step changes nothing (an
+invalid action)."""
 
 
 class Clicker(Protocol):

@@ -30,7 +30,9 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
             raise InputError(f"{type(self).__name__} needs a Dict observation space, got {observation_space}")
         for key in required:
             if key not in observation_space.spaces:
-                raise InputError(f"{type(self).__name__} reads '{key}': add it to the environment's observation_keys")
+                cure = "give it a text_model, such as text_model:tiny" if key.startswith("clip_") else ""
+                cure = cure if key == "clip_similarity" else f"add it to its observation_keys{cure and f', and {cure}'}"
+                raise InputError(f"{type(self).__name__} reads '{key}' from the environment: {cure}")
         side = shape_of(observation_space["click_map"])[1]
         super().__init__(observation_space, map_channels * side * side + vector_dim)
         self.map_shape = (map_channels, side, side)

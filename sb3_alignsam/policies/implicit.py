@@ -9,37 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_alignsam.policies.features import ClickFeaturesExtractor, shape_of
+from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
 
 REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
 QUERIES = 4
 """Learnt queries of each category."""
-
-
-class Condition(nn.Module):
-    """Scale and shift each channel by what is asked for (FiLM, Perez et al., AAAI 2018, section 2)."""
-
-    def __init__(self, condition_dim: int, channels: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(condition_dim, 2 * channels)
-
-    def forward(self, features: th.Tensor, condition: th.Tensor) -> th.Tensor:
-        """:param features: (B, C, H, W). :param condition: (B, D)."""
-        scale, shift = self.project(condition)[..., None, None].chunk(2, dim=1)
-        return features * (1 + scale) + shift
-
-
-class ConditionedBlock(nn.Module):
-    """A residual 3×3 convolution conditioned on the target category and the step."""
-
-    def __init__(self, channels: int, condition_dim: int) -> None:
-        super().__init__()
-        # One group: statistics of one sample, so that nothing mixes across the batch.
-        self.norm = nn.GroupNorm(1, channels)
-        self.condition = Condition(condition_dim, channels)
-        self.mix = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, features: th.Tensor, condition: th.Tensor) -> th.Tensor:
-        return features + self.mix(F.relu(self.condition(self.norm(features), condition)))
 
 
 class ImplicitExtractor(ClickFeaturesExtractor):
@@ -81,10 +55,8 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         self.join = nn.Conv2d(channels + QUERIES + 6, map_channels, 1)
         self.blocks = nn.ModuleList(ConditionedBlock(map_channels, condition_dim) for _ in range(blocks))
         self.summarise = nn.Linear(2 * map_channels + condition_dim, vector_dim)
-        centres = (th.arange(side) + 0.5) * 2 / side - 1
-        rows, columns = th.meshgrid(centres, centres, indexing="ij")
         self.places: th.Tensor
-        self.register_buffer("places", th.stack([columns, rows])[None], persistent=False)
+        self.register_buffer("places", grid_places(side), persistent=False)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:param observations: as SB3's `preprocess_obs` makes them: floats, categories and steps one-hot.
@@ -94,9 +66,9 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
         features = self.reduce_condition(self.reduce(embedding * probability + embedding), condition)
         features = F.relu(features)
-        answers = self._answers(self._to_grid(embedding), observations["target_category"].flatten(1))
+        answers = self._answers(to_grid(embedding, self.map_shape[1]), observations["target_category"].flatten(1))
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
-        grid = [self._to_grid(each) for each in (features, probability, excluded)]
+        grid = [to_grid(each, self.map_shape[1]) for each in (features, probability, excluded)]
         clicks = observations["click_map"].float()
         features = self.join(th.cat([*grid, answers, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
         for block in self.blocks:
@@ -110,11 +82,3 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         queries = self.queries(category).unflatten(1, (QUERIES, -1))
         products = queries @ embedding.flatten(2) / embedding.shape[1] ** 0.5
         return products.unflatten(2, embedding.shape[2:])
-
-    def _to_grid(self, features: th.Tensor) -> th.Tensor:
-        side = self.map_shape[1]
-        if features.shape[-1] < side:
-            return F.interpolate(features, (side, side), mode="bilinear", align_corners=False)
-        if features.shape[-1] % side == 0:  # the adaptive kind gives the same and is several times slower
-            return F.avg_pool2d(features, features.shape[-1] // side)
-        return F.adaptive_avg_pool2d(features, (side, side))

@@ -78,10 +78,27 @@ def shipped_config(algo: str, agent: str) -> Path:
     """
     if algo not in ALGORITHMS:
         raise unknown_name(algo, ALGORITHMS, "algorithm")
-    agents = {"implicit": f"{algo}.yml"}
+    agents = {"implicit": f"{algo}.yml", "explicit": f"{algo}_explicit.yml"}
     if agent not in agents:
         raise unknown_name(agent, agents, "agent")
     return zoo_folder() / agents[agent]
+
+
+def agent_env_kwargs(agent: str, env_kwargs: Mapping[str, Any], text_model: str | None = None) -> dict[str, Any]:
+    """The environment's keywords for an agent: the Explicit one needs a text model.
+
+    :param text_model: of the command line; None: the keyword's own, or for an Explicit agent on the embedded
+        segmenter the embedded text model.
+    :raises InputError: the Explicit agent has none, and another segmenter than the embedded one.
+    """
+    kwargs = {**env_kwargs, **({} if text_model is None else {"text_model": text_model})}
+    if agent == "explicit" and kwargs.get("text_model") is None:
+        if kwargs.get("segmenter", "tiny") != "tiny":
+            raise InputError(
+                "the explicit agent needs a text model: --text-model openai/clip-vit-base-patch16, or a folder"
+            )
+        kwargs["text_model"] = "tiny"
+    return kwargs
 
 
 def read_hyperparams(path: Path, env_id: str, algo: str, overrides: Mapping[str, Any] | None = None) -> Hyperparams:

@@ -15,7 +15,12 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoard
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_alignsam.callbacks import CheckpointCallback, ClickMetricsCallback, EvaluationCallback
+from sb3_alignsam.callbacks import (
+    CheckpointCallback,
+    ClickMetricsCallback,
+    EvaluationCallback,
+    SimilarityPicturesCallback,
+)
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.errors import InputError, RunError
@@ -82,7 +87,8 @@ def train(
             save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
             report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
             try:
-                model.learn(hyperparams.n_timesteps, CallbackList(_callbacks(settings, folder, save, report)))
+                callbacks = CallbackList(_callbacks(settings, hyperparams, folder, save, report))
+                model.learn(hyperparams.n_timesteps, callbacks)
             finally:  # whatever ended it, what was learnt is kept
                 save(folder / f"{settings.env_id}.zip")
             model.logger.dump(model.num_timesteps)
@@ -134,9 +140,15 @@ def _save(
 
 
 def _callbacks(
-    settings: RunSettings, folder: Path, save: Callable[[Path], None], report: Callable[[str], None]
+    settings: RunSettings,
+    hyperparams: Hyperparams,
+    folder: Path,
+    save: Callable[[Path], None],
+    report: Callable[[str], None],
 ) -> list[BaseCallback]:
     callbacks: list[BaseCallback] = [ClickMetricsCallback()]
+    if hyperparams.policy_kwargs.get("keep_maps"):
+        callbacks.append(SimilarityPicturesCallback())
     if settings.eval_freq:
         callbacks += _evaluation(settings, folder, save, report)
     if settings.save_freq:

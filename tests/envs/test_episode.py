@@ -6,9 +6,9 @@ import torch as th
 
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.envs.episode import ClickEpisode, click_together
-from sb3_alignsam.envs.observations import embed
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception import Click, oracle_click
+from sb3_alignsam.perception.frozen_features import FrozenFeatures
 from tests.conftest import square_sample
 
 
@@ -111,7 +111,7 @@ def test_no_ground_truth_leaks_into_clicks_masks_or_answers(segmenter):
     wrong = type(sample)(
         sample.image, sample.category, sample.category_id, ~sample.instances[:1], sample.ignore, sample.image_id, (1,)
     )
-    embedding = embed(segmenter.encode([sample.image])[0])
+    embedding = FrozenFeatures(segmenter).embedding(sample.image)
     masks = []
     for each in (sample, wrong):
         episode = ClickEpisode(each, embedding)
@@ -126,7 +126,7 @@ def test_no_ground_truth_leaks_into_clicks_masks_or_answers(segmenter):
 def test_clicking_together_equals_clicking_alone(segmenter):
     dataset = ShapesDataset("dev")
     samples = [dataset.get(index) for index in range(4)]
-    embeddings = [embed(segmenter.encode([sample.image])[0]) for sample in samples]
+    embeddings = [FrozenFeatures(segmenter).embedding(sample.image) for sample in samples]
     together = [ClickEpisode(*pair) for pair in zip(samples, embeddings, strict=True)]
     alone = [ClickEpisode(*pair) for pair in zip(samples, embeddings, strict=True)]
     for step in range(3):

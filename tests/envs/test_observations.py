@@ -9,7 +9,7 @@ from sb3_alignsam.errors import InputError
 
 @pytest.fixture(scope="module")
 def env():
-    return make_env("SamSegShapes-v0", {"split": "dev", "observation_keys": list(ALL_KEYS)})
+    return make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny", "observation_keys": list(ALL_KEYS)})
 
 
 def test_every_key_lies_in_its_space_throughout_an_episode(env):
@@ -23,7 +23,8 @@ def test_every_key_lies_in_its_space_throughout_an_episode(env):
 
 def test_the_photograph_is_not_sent_unless_asked_for():
     assert "image" not in DEFAULT_KEYS
-    assert set(make_env("SamSegShapes-v0").observation_space.spaces) == set(DEFAULT_KEYS)
+    assert set(make_env("SamSegShapes-v0", {"text_model": "tiny"}).observation_space.spaces) == set(DEFAULT_KEYS)
+    assert set(make_env("SamSegShapes-v0").observation_space.spaces) == set(DEFAULT_KEYS) - {"clip_similarity"}
 
 
 def test_clicks_show_on_the_map_by_label(env):

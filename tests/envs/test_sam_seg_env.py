@@ -17,7 +17,9 @@ from tests.conftest import square_sample
 SB3_IMAGE_REMARKS = ("It seems that your observation", "The minimal resolution for an image", "Treating image space")
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"allow_stop": True, "observation_keys": ALL_KEYS}, {"target": "instance"}])
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"allow_stop": True, "observation_keys": ALL_KEYS, "text_model": "tiny"}, {"target": "instance"}]
+)
 def test_both_environment_checkers_pass(kwargs):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

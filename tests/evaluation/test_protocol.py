@@ -16,7 +16,7 @@ def env():
 
 
 def test_every_clicker_plays_the_same_episodes(env):
-    clickers = [make_baseline(name, env.grid) for name in ("random", "oracle")]
+    clickers = [make_baseline(name, env.grid, env.features) for name in ("random", "oracle")]
     done = []
     ids, records = evaluate(env, clickers, [4, 2, 9], 3, done.append)
     assert [each.index for each in ids] == [4, 2, 9]
@@ -27,15 +27,15 @@ def test_every_clicker_plays_the_same_episodes(env):
 
 
 def test_the_oracle_beats_chance_by_far(env):
-    clickers = [make_baseline(name, env.grid) for name in ("random", "oracle")]
+    clickers = [make_baseline(name, env.grid, env.features) for name in ("random", "oracle")]
     _, (random, oracle) = evaluate(env, clickers, range(16), 3)
     assert oracle.answer_iou[:, -1].mean() > random.answer_iou[:, -1].mean() + 0.3
 
 
 def test_results_repeat_and_do_not_depend_on_who_else_plays_or_on_the_batch(env):
-    random = make_baseline("random", env.grid)
+    random = make_baseline("random", env.grid, env.features)
     _, (alone,) = evaluate(env, [random], [5, 6], 3)
-    _, (_, beside) = evaluate(env, [make_baseline("oracle", env.grid), random], list(range(20)), 3)
+    _, (_, beside) = evaluate(env, [make_baseline("oracle", env.grid, env.features), random], list(range(20)), 3)
     assert np.allclose(alone.answer_iou, beside.answer_iou[5:7], atol=1e-3)
 
 

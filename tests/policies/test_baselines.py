@@ -26,15 +26,18 @@ def test_only_the_oracles_use_ground_truth():
 
 
 def test_random_clicks_are_valid_and_both_labels_occur(env):
-    clicks = [make_baseline("random", env.grid).next_click(_state(env, seed=seed)) for seed in range(40)]
+    clicks = [make_baseline("random", env.grid, env.features).next_click(_state(env, seed=seed)) for seed in range(40)]
     assert {click.positive for click in clicks} == {True, False}
     assert len({(click.x, click.y) for click in clicks}) > 20
-    positive = [make_baseline("random_positive", env.grid).next_click(_state(env, seed=seed)) for seed in range(40)]
+    positive = [
+        make_baseline("random_positive", env.grid, env.features).next_click(_state(env, seed=seed))
+        for seed in range(40)
+    ]
     assert all(click.positive for click in positive)
 
 
 def test_centre_is_the_middle_first_and_elsewhere_after(env):
-    centre = make_baseline("centre", env.grid)
+    centre = make_baseline("centre", env.grid, env.features)
     assert centre.next_click(_state(env)) == Click(128, 128, True)
     assert centre.next_click(_state(env, step=1)) != Click(128, 128, True)
 
@@ -43,13 +46,13 @@ def test_oracle_grid_is_the_oracles_click_on_the_nearest_free_patch(env):
     state = _state(env, index=3)
     gt = state.episode.sample.union
     exact = oracle_click(gt, np.zeros_like(gt))
-    snapped = make_baseline("oracle_grid", env.grid).next_click(state)
-    assert make_baseline("oracle", env.grid).next_click(state) == exact
+    snapped = make_baseline("oracle_grid", env.grid, env.features).next_click(state)
+    assert make_baseline("oracle", env.grid, env.features).next_click(state) == exact
     assert max(abs(snapped.x - exact.x), abs(snapped.y - exact.y)) <= 8
     assert snapped.x % 16 == snapped.y % 16 == 8
     taken = env.grid.patch(snapped, 256, 256)
     state.action_mask[env.grid.action(*taken, True)] = False
-    again = make_baseline("oracle_grid", env.grid).next_click(state)
+    again = make_baseline("oracle_grid", env.grid, env.features).next_click(state)
     assert env.grid.patch(again, 256, 256) != taken
 
 
@@ -65,7 +68,7 @@ def test_majority_repeats_the_agents_commonest_possible_action(env):
 
 def test_an_unknown_baseline_is_named(env):
     with pytest.raises(InputError, match="baseline 'orakle' is not known"):
-        make_baseline("orakle", env.grid)
+        make_baseline("orakle", env.grid, env.features)
 
 
 class _FixedPolicy:

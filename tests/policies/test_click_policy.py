@@ -8,17 +8,33 @@ from stable_baselines3 import PPO
 
 from sb3_alignsam.envs import make_env
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.policies import ClickPolicy, ImplicitExtractor, ImplicitPolicy, MaskableImplicitPolicy
+from sb3_alignsam.policies import (
+    ClickPolicy,
+    ExplicitPolicy,
+    ImplicitExtractor,
+    ImplicitPolicy,
+    MaskableExplicitPolicy,
+    MaskableImplicitPolicy,
+)
 
 
 def _model(algorithm, policy, env, **policy_kwargs):
     return algorithm(policy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", policy_kwargs=policy_kwargs)
 
 
-@pytest.mark.parametrize(("algorithm", "policy"), [(PPO, ImplicitPolicy), (MaskablePPO, MaskableImplicitPolicy)])
+@pytest.mark.parametrize(
+    ("algorithm", "policy"),
+    [
+        (PPO, ImplicitPolicy),
+        (PPO, ExplicitPolicy),
+        (MaskablePPO, MaskableImplicitPolicy),
+        (MaskablePPO, MaskableExplicitPolicy),
+    ],
+)
 @pytest.mark.parametrize("allow_stop", [False, True])
 def test_both_algorithms_train_every_weight(algorithm, policy, allow_stop):
-    env = make_env("SamSegShapes-v0", {"split": "dev", "max_steps": 3, "allow_stop": allow_stop})
+    settings = {"split": "dev", "max_steps": 3, "allow_stop": allow_stop, "text_model": "tiny"}
+    env = make_env("SamSegShapes-v0", settings)
     model = _model(algorithm, policy, env, channels=8, map_channels=8)
     before = {name: value.clone() for name, value in model.policy.named_parameters()}
     model.learn(16)

@@ -61,6 +61,19 @@ def test_no_observation_is_in_a_zip(run_folder):
     assert data.get("_last_obs") is None
 
 
+@pytest.mark.parametrize("agent", ["implicit", "explicit"])
+@pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
+def test_a_zip_holds_little_but_trained_weights(agent, algo, tmp_path):
+    """Weights, Adam's two moments of each, and what SB3 writes about itself; no observation and no space's bounds."""
+    folder = short_run(algo, tmp_path, agent=agent, eval_freq=0)
+    path, env = folder / "SamSegShapes-v0.zip", make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny"})
+    weights = sum(value.nbytes for value in load_policy(path, env).state_dict().values())
+    assert path.stat().st_size < 4 * weights + 100_000
+    algorithm = {"ppo": PPO, "maskable_ppo": MaskablePPO}[algo]
+    own = make_env("SamSegShapes-v0", {"text_model": "tiny"} if agent == "explicit" else {})
+    assert algorithm.load(path, env=own, device="cpu").num_timesteps == 64
+
+
 def test_reading_a_zip_never_unpickles(run_folder, tmp_path, capsys):
     class Bomb:
         def __reduce__(self):

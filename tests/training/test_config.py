@@ -6,7 +6,14 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.registration import ENV_IDS
-from sb3_alignsam.training.config import ALGORITHMS, check_hyperparams, read_hyperparams, shipped_config, zoo_folder
+from sb3_alignsam.training.config import (
+    ALGORITHMS,
+    agent_env_kwargs,
+    check_hyperparams,
+    read_hyperparams,
+    shipped_config,
+    zoo_folder,
+)
 
 ENTRY = {"policy": "sb3_alignsam.policies.ImplicitPolicy", "n_timesteps": 1000}
 
@@ -22,15 +29,19 @@ def _read(path, overrides=None):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("agent", ["implicit", "explicit"])
 @pytest.mark.parametrize("env_id", ENV_IDS)
-def test_the_shipped_files_have_an_entry_for_every_environment(algo, env_id):
-    hyperparams = read_hyperparams(shipped_config(algo, "implicit"), env_id, algo)
+def test_the_shipped_files_have_an_entry_for_every_environment(algo, agent, env_id):
+    hyperparams = read_hyperparams(shipped_config(algo, agent), env_id, algo)
     assert hyperparams.n_envs >= 1
-    assert hyperparams.policy.endswith("ImplicitPolicy")
+    assert hyperparams.policy.endswith(f"{agent.capitalize()}Policy")
 
 
 def test_every_shipped_file_belongs_to_an_algorithm():
-    assert {path.stem for path in zoo_folder().glob("*.yml")} == set(ALGORITHMS)
+    agents = ("", "_explicit")
+    assert {path.stem for path in zoo_folder().glob("*.yml")} == {
+        algo + agent for algo in ALGORITHMS for agent in agents
+    }
 
 
 def test_schedules_and_step_counts_are_typed_as_rl_zoo3_means_them(tmp_path):
@@ -119,6 +130,25 @@ def test_unknown_algorithms_agents_and_files_are_named(tmp_path):
         shipped_config("ppo", "implict")
     with pytest.raises(InputError, match="does not exist"):
         _read(tmp_path / "none.yml")
+
+
+def test_the_explicit_agent_gets_a_text_model():
+    assert agent_env_kwargs("implicit", {"split": "dev"}) == {"split": "dev"}
+    assert agent_env_kwargs("explicit", {})["text_model"] == "tiny"
+    assert agent_env_kwargs("explicit", {"text_model": "folder"})["text_model"] == "folder"
+    assert agent_env_kwargs("implicit", {"text_model": "folder"}, "tiny")["text_model"] == "tiny"
+    with pytest.raises(
+        InputError, match="explicit agent needs a text model: --text-model openai/clip-vit-base-patch16"
+    ):
+        agent_env_kwargs("explicit", {"segmenter": "repvit_sam"})
+
+
+@pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
+def test_both_agents_are_shipped_with_the_same_hyperparameters(algo):
+    implicit, explicit = (
+        read_hyperparams(shipped_config(algo, agent), "SamSegShapes-v0", algo).raw for agent in ("implicit", "explicit")
+    )
+    assert explicit == {**implicit, "policy": implicit["policy"].replace("Implicit", "Explicit")}
 
 
 def test_a_last_minibatch_of_one_is_refused_where_it_would_make_nan():

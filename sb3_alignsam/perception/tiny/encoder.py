@@ -29,16 +29,16 @@ class TinyEncoder(nn.Module):
         )
 
     def forward(self, pixels: th.Tensor) -> th.Tensor:
-        """:param pixels: normalised, (B, 3, 256, 256). :return: image embeddings, (B, 64, 32, 32)."""
+        """:param pixels: normalised, (B, 3, H, W), for SAM 256 a side. :return: image embeddings, (B, 64, H/8, W/8)."""
         features = self.backbone.stem(pixels)
-        total = None
+        sides = []
         for index, stage in enumerate(self.backbone.stages):
             features = stage(features)
             if index:
-                side = self.lateral[index - 1](features)
-                if index > 1:
-                    side = F.interpolate(side, size=(EMBEDDING_SIZE, EMBEDDING_SIZE), mode="bilinear")
-                total = side if total is None else total + side
+                sides.append(self.lateral[index - 1](features))
+        total = sides[0]
+        for side in sides[1:]:
+            total = total + F.interpolate(side, size=total.shape[-2:], mode="bilinear")
         return self.neck(total)
 
     def fuse(self) -> None:

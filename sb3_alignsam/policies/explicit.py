@@ -1,0 +1,168 @@
+"""The Explicit agent's features extractor: SAM's embedding and CLIP's similarity maps, joined by cross-attention."""
+
+from __future__ import annotations
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.features import ClickFeaturesExtractor, shape_of
+from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
+
+REQUIRED_KEYS = ("sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps")
+SIMILARITIES = 3
+"""Channels made of the maps: the target's, the strongest other category's, and how far the first wins."""
+ATTENTION_SIDE = 16
+"""Largest grid that attention runs on: its cost grows with the fourth power of the side."""
+
+
+class CrossAttention(nn.Module):
+    """Each place of one map asks all places of another map of the same sample (AlignSAM, section 3.3).
+
+    :param channels: of both maps, a multiple of `heads`. :param side: of both maps. :param heads: attention heads.
+    """
+
+    def __init__(self, channels: int, side: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise InputError(f"heads needs a divisor of channels {channels}, got {heads}")
+        self.heads = heads
+        self.query_norm, self.key_norm, self.mlp_norm = (nn.LayerNorm(channels) for _ in range(3))
+        self.query, self.key, self.value, self.out = (nn.Linear(channels, channels) for _ in range(4))
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        # Without a place of its own a cell could not be told to look at the same cell of the other map.
+        self.positions = nn.Parameter(0.5 * th.randn(1, side * side, channels))
+
+    def forward(self, queries: th.Tensor, keys: th.Tensor) -> th.Tensor:
+        """:param queries: (B, C, A, A). :param keys: (B, C, A, A). :return: queries with residuals, (B, C, A, A)."""
+        x = queries.flatten(2).transpose(1, 2)
+        asked = self.query_norm(x) + self.positions
+        other = self.key_norm(keys.flatten(2).transpose(1, 2))
+        query, key, value = self.query(asked), self.key(other + self.positions), self.value(other)
+        attended = F.scaled_dot_product_attention(self._split(query), self._split(key), self._split(value))
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        x = x + self.mlp(self.mlp_norm(x))
+        return x.transpose(1, 2).unflatten(2, queries.shape[2:])
+
+    def _split(self, tokens: th.Tensor) -> th.Tensor:
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class ExplicitExtractor(ClickFeaturesExtractor):
+    """Features of the Explicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.3), for any embedding size.
+
+    One convolutional path reads the embedding e weighted by the mask probability p, ``e·p + e``; another reads the
+    similarity maps; cross-attention over the places of one sample, queries from SAM and keys and values from CLIP, adds
+    the second to the first. The category's index is not read, only how it looks: so a policy can be used on categories
+    that it was not trained on.
+
+    :param observation_space: Dict space of a click environment; reads `REQUIRED_KEYS`, ``excluded_mask`` if sent, and
+        ``clip_tokens`` with `use_tokens`.
+    :param channels: channels of both paths. :param map_channels: channels of the feature map on the click grid.
+    :param vector_dim: length of the summary vector. :param blocks: residual blocks on the click grid.
+    :param heads: attention heads.
+    :param temperature: how small a lead of the target's map over the other's counts as sure; > 0, in units of the map.
+    :param use_tokens: also read CLIP's own tokens, projected to `channels`.
+    :param checkpointing: keep no activations of paths and attention for the backward pass, compute them twice.
+    :param autocast: run the networks in bfloat16; the features are float32 all the same.
+    :param keep_maps: keep what was last seen in `seen_maps`, for pictures.
+    :raises InputError: a key is missing, or a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        channels: int = 32,
+        map_channels: int = 32,
+        vector_dim: int = 64,
+        blocks: int = 1,
+        heads: int = 4,
+        temperature: float = 0.1,
+        use_tokens: bool = False,
+        checkpointing: bool = False,
+        autocast: bool = False,
+        keep_maps: bool = False,
+    ) -> None:
+        if not temperature > 0:
+            raise InputError(f"temperature needs a number above 0, got {temperature!r}")
+        required = [*REQUIRED_KEYS, "clip_tokens"] if use_tokens else REQUIRED_KEYS
+        super().__init__(observation_space, required, map_channels, vector_dim)
+        embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
+        side = self.map_shape[1]
+        self.temperature, self.checkpointing, self.autocast = temperature, checkpointing, autocast
+        self.seen_maps: dict[str, th.Tensor] | None = {} if keep_maps else None
+        self._has_excluded = "excluded_mask" in observation_space.spaces
+        steps = get_flattened_obs_dim(observation_space["num_steps"])
+        # Non-overlapping windows, down to few channels and to about the click grid at once: so it stays cheap.
+        window = max(height // side, 1)
+        self.reduce = nn.Conv2d(embedding_channels, channels, window, stride=window)
+        self.reduce_condition = Condition(steps, channels)
+        self.look = nn.Sequential(
+            nn.Conv2d(SIMILARITIES, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.project = (
+            nn.Conv2d(shape_of(observation_space["clip_tokens"])[0], channels, 1, bias=False) if use_tokens else None
+        )
+        self.attention = CrossAttention(channels, min(side, ATTENTION_SIDE), heads)
+        # Beside the fused features: the similarities, two click maps, mask, excluded objects, and the place (x, y).
+        self.join = nn.Conv2d(channels + SIMILARITIES + 6, map_channels, 1)
+        self.blocks = nn.ModuleList(ConditionedBlock(map_channels, steps) for _ in range(blocks))
+        self.summarise = nn.Linear(2 * map_channels + steps, vector_dim)
+        self.places: th.Tensor
+        self.register_buffer("places", grid_places(side), persistent=False)
+
+    def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
+        """:param observations: as SB3's `preprocess_obs` makes them: floats, steps one-hot.
+        :return: (B, features_dim) float32."""
+        similarity = self._similarities(observations["clip_similarity"].float())
+        if self.seen_maps is not None:
+            self.seen_maps = {"similarity": similarity.detach(), "mask": observations["sam_pred_mask_prob"].detach()}
+        with th.autocast(similarity.device.type, th.bfloat16, enabled=self.autocast):
+            if self.checkpointing and th.is_grad_enabled():
+                features = checkpoint(self._fuse, observations, similarity, use_reentrant=False)
+            else:
+                features = self._fuse(observations, similarity)
+            result = self._summarised(features, observations["num_steps"].flatten(1))
+        return result.float()
+
+    def _similarities(self, maps: th.Tensor) -> th.Tensor:
+        """On the click grid, (B, 3, G, G) in 0..1."""
+        grid = to_grid(maps, self.map_shape[1])
+        lead = th.sigmoid((grid[:, :1] - grid[:, 1:]) / self.temperature)
+        return th.cat([grid, lead], dim=1)
+
+    def _fuse(self, observations: dict[str, th.Tensor], similarity: th.Tensor) -> th.Tensor:
+        """Both paths, joined, before the residual blocks; (B, map_channels, G, G)."""
+        side = self.map_shape[1]
+        probability = observations["sam_pred_mask_prob"].float()
+        embedding = observations["sam_image_embeddings"].float()
+        steps = observations["num_steps"].flatten(1)
+        sam = to_grid(F.relu(self.reduce_condition(self.reduce(embedding * probability + embedding), steps)), side)
+        clip = self.look(similarity)
+        if self.project is not None:
+            clip = clip + to_grid(self.project(observations["clip_tokens"].float()), side)
+        fused = self._attend(sam, clip)
+        excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
+        grid = [to_grid(each, side) for each in (probability, excluded)]
+        clicks = observations["click_map"].float()
+        places = self.places.expand(len(clicks), -1, -1, -1)
+        return self.join(th.cat([fused, similarity, *grid, clicks, places], dim=1))
+
+    def _attend(self, sam: th.Tensor, clip: th.Tensor) -> th.Tensor:
+        side, small = self.map_shape[1], min(self.map_shape[1], ATTENTION_SIDE)
+        if side == small:
+            return self.attention(sam, clip)
+        coarse = to_grid(sam, small)
+        # Only what attention adds is enlarged; SAM's own features keep their resolution.
+        return sam + to_grid(self.attention(coarse, to_grid(clip, small)) - coarse, side)
+
+    def _summarised(self, features: th.Tensor, steps: th.Tensor) -> th.Tensor:
+        for block in self.blocks:
+            features = block(features, steps)
+        features = F.relu(features)
+        summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), steps], dim=1)
+        return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)

@@ -1,0 +1,86 @@
+"""`sb3-alignsam cache` as a user types it, and what it saves an environment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sb3_alignsam.cli import main
+from sb3_alignsam.datasets.shapes import ShapesDataset
+from sb3_alignsam.envs import make_env
+
+SCENES = 8
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    """Drawn scenes as a COCO folder: several categories an image."""
+    root = tmp_path_factory.mktemp("coco")
+    ShapesDataset("dev").write_coco(root, SCENES)
+    return root
+
+
+def _call(args, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in args])
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def _arguments(coco, *more):
+    return ["cache", "--env", "SamSegCoco-v0", "--split", "dev", "--env-kwargs", f"root:{coco}", *more]
+
+
+def test_each_image_is_computed_once_and_an_environment_reads_it(coco, tmp_path, capsys, monkeypatch):
+    where = f"cache:{tmp_path / 'features'}"
+    code, out, _ = _call([*_arguments(coco, where), "--text-model", "tiny"], capsys)
+    assert code == 0
+    assert f"{SCENES} images, 0.16 MB each" in out
+    assert f"computed {SCENES}, 0 were there already" in out
+    assert (
+        f"computed 0, {SCENES} were there already"
+        in _call([*_arguments(coco, where), "--text-model", "tiny"], capsys)[1]
+    )
+    kwargs = {"root": str(coco), "split": "dev", "text_model": "tiny"}
+    cached = make_env("SamSegCoco-v0", {**kwargs, "cache": str(tmp_path / "features")})
+    plain = make_env("SamSegCoco-v0", {**kwargs, "cache": False})
+    expected = [plain.fixed_episode(index) for index in range(len(plain.dataset))]
+
+    def never(*_: object) -> None:
+        raise AssertionError("a network ran although the features were there")
+
+    monkeypatch.setattr(type(cached.segmenter), "encode", never)
+    monkeypatch.setattr(type(cached.features.text_model), "image_tokens", never)
+    for index, each in enumerate(expected):
+        episode = cached.fixed_episode(index)
+        assert np.array_equal(episode.embedding, each.embedding)
+        assert np.array_equal(episode.similarity, each.similarity)
+
+
+def test_what_does_not_fit_is_said_before_anything_is_computed(coco, tmp_path, capsys):
+    code, out, err = _call(_arguments(coco, f"cache:{tmp_path / 'f'}", "cache_gb:0.001"), capsys)
+    assert (code, out) == (2, "")
+    assert f"features of {SCENES} images take about 0.0 GB, more than the limit of 0.001 GB" in err
+    assert "--env-kwargs cache_gb:1" in err
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("cache:false", "features of dataset 'coco' are not kept"),
+        ("cache_gb:-1", "cache_gb needs a number of gigabytes"),
+        ("cache_gb:lots", "'cache_gb' needs a number, got 'lots'"),
+    ],
+)
+def test_mistakes_are_one_line(coco, pair, words, capsys):
+    code, _, err = _call(_arguments(coco, pair), capsys)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_cache_that_is_no_folder_is_named(coco, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    code, _, err = _call(_arguments(coco, f"cache:{tmp_path / 'file'}"), capsys)
+    assert code == 2
+    assert str(tmp_path / "file") in err
