@@ -59,7 +59,7 @@ def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object
     """Train for 64 steps in this process."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
     hyperparams = read_hyperparams(shipped_config(algo, agent), "SamSegShapes-v0", algo, overrides)
-    kwargs = agent_env_kwargs(agent, {})
+    kwargs = agent_env_kwargs(agent, "SamSegShapes-v0", {})
     run = RunSettings(algo, "SamSegShapes-v0", kwargs, logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
     return train(run, hyperparams, ["test"], lambda line: None)
 

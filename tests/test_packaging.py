@@ -14,6 +14,10 @@ from tests.conftest import REPOSITORY
 NEEDED = (
     "sb3_alignsam/zoo_configs/ppo.yml",
     "sb3_alignsam/zoo_configs/maskable_ppo.yml",
+    "sb3_alignsam/zoo_configs/ppo_explicit.yml",
+    "sb3_alignsam/zoo_configs/maskable_ppo_explicit.yml",
+    "sb3_alignsam/perception/tiny/weights/tiny_clip.safetensors",
+    "sb3_alignsam/perception/tiny/CLIP_MODEL_CARD.md",
     "sb3_alignsam/third_party/weights.json",
     "sb3_alignsam/perception/tiny/weights/tiny_sam.safetensors",
     "sb3_alignsam/perception/tiny/MODEL_CARD.md",

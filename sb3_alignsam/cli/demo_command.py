@@ -48,7 +48,7 @@ def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None,
     check_at_least("--episodes", episodes, 1)
     progress = sys.stdout.isatty()
     hyperparams = read_hyperparams(shipped_config(ALGO, agent), ENV_ID, ALGO, {"n_timesteps": n_timesteps})
-    kwargs = agent_env_kwargs(agent, {}, text_model)
+    kwargs = agent_env_kwargs(agent, ENV_ID, {}, text_model)
     settings = RunSettings(ALGO, ENV_ID, kwargs, seed, log_folder, eval_freq=4000, eval_episodes=64, progress=progress)
     click.echo("1 of 3  train on Shapes scenes")
     folder = train(settings, hyperparams, sys.argv, click.echo)

@@ -18,7 +18,7 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 @click.option("--env", "env_id", required=True, help="Environment id, such as SamSegShapes-v0.")
 @click.option("--algo", default="ppo", show_default=True, help=f"One of {', '.join(ALGORITHMS)}.")
 @click.option("--agent", default="implicit", show_default=True, help="implicit or explicit: which features it reads.")
-@click.option("--text-model", help="tiny, a folder or openai/clip-vit-base-patch16; else tiny for --agent explicit.")
+@click.option("--text-model", help="tiny (explicit on Shapes: the default), a folder or openai/clip-vit-base-patch16.")
 @click.option(
     "--conf-file", "-conf", type=click.Path(path_type=Path), help="YAML of hyperparameters; else the shipped one."
 )
@@ -78,7 +78,7 @@ def command(
     settings = RunSettings(
         algo,
         env_id,
-        agent_env_kwargs(agent, read_env_kwargs(env_kwargs), text_model),
+        agent_env_kwargs(agent, env_id, read_env_kwargs(env_kwargs), text_model),
         seed,
         log_folder,
         vec_env,

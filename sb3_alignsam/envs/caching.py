@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.errors import InputError, RunError
 from sb3_alignsam.perception.cache import FeatureCache
 
 FITTING = 0.85
@@ -39,8 +39,10 @@ def plan_cache(env: SamSegEnv) -> CachePlan:
     """
     find = getattr(env.dataset, "image_indices", None)
     cache = env.features.cache
-    if cache is None or find is None:
-        raise InputError(f"features of dataset '{env.dataset.name}' are not kept: it is drawn, or has cache:false")
+    if find is None:
+        raise InputError(f"the images of dataset '{env.dataset.name}' are drawn anew: there is nothing to keep ahead")
+    if cache is None:
+        raise InputError("there is no cache to fill: leave out cache:false, or name a folder with cache:FOLDER")
     indices = tuple(find())
     maps = env.features.maps
     channels, side, _ = (0, 0, 0) if maps is None else maps.tokens_shape
@@ -49,19 +51,31 @@ def plan_cache(env: SamSegEnv) -> CachePlan:
     if plan.bytes > FITTING * cache.limit_gb * 1e9:
         need = np.ceil(plan.bytes / 1e9 / FITTING)
         raise InputError(
-            f"features of {len(indices)} images take about {plan.bytes / 1e9:.1f} GB, more than the limit of "
+            f"features of {len(indices)} images take about {plan.bytes / 1e9:.2g} GB, too much for the limit of "
             f"{cache.limit_gb:g} GB; allow more with --env-kwargs cache_gb:{need:.0f}, there and in training"
         )
     return plan
 
 
 def fill_cache(env: SamSegEnv, plan: CachePlan) -> Iterator[bool]:
-    """Compute what is missing, image by image; yields for each whether it had to be computed."""
+    """Compute what is missing, image by image; yields for each whether it had to be computed.
+
+    :raises RunError: what was computed is not there afterwards.
+    """
     cache = env.features.cache
     assert isinstance(cache, FeatureCache)
     for index in plan.indices:
         image = env.dataset.get(index).image
-        before = len(cache)
-        env.features.embedding(image)
-        env.features.tokens(image)
-        yield len(cache) > before
+        before = env.features.computed
+        _look_at(env, image)
+        computed = env.features.computed
+        if computed > before:
+            _look_at(env, image)
+            if env.features.computed > computed:
+                raise RunError(f"features cannot be kept in {cache.folder}: is the disk full, or read-only?")
+        yield computed > before
+
+
+def _look_at(env: SamSegEnv, image: np.ndarray) -> None:
+    env.features.embedding(image)
+    env.features.tokens(image)

@@ -81,9 +81,9 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         subset: Subset = "all",
         root: str | Path | None = None,
         categories: Sequence[str] | str | None = None,
-        segmenter: str | Segmenter = "tiny",
+        segmenter: str | Path | Segmenter = "tiny",
         checkpoint: str | None = None,
-        text_model: str | ClipSurgery | None = None,
+        text_model: str | Path | ClipSurgery | None = None,
         device: str = "cpu",
         cache: str | Path | bool | None = None,
         cache_gb: float = 20.0,
@@ -116,7 +116,9 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             if isinstance(dataset, str)
             else dataset
         )
-        self.segmenter = shared_segmenter(segmenter, checkpoint, device) if isinstance(segmenter, str) else segmenter
+        if isinstance(segmenter, str | Path):
+            segmenter = shared_segmenter(str(segmenter), checkpoint, device)
+        self.segmenter: Segmenter = segmenter
         if num_patches is None and patch_size is None:
             num_patches = DEFAULT_NUM_PATCHES
         size = self.segmenter.image_size
@@ -124,7 +126,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         self.max_steps = max_steps
         self.target, self.score_kind, self.gain_against, self.answer_rule = target, score, gain_against, answer
         self.weights = RewardWeights.from_mapping(rewards)
-        clip = shared_text_model(text_model, device) if isinstance(text_model, str) else text_model
+        clip = shared_text_model(str(text_model), device) if isinstance(text_model, str | Path) else text_model
         store = open_cache(cache, cache_gb, getattr(self.dataset, "in_files", False))
         self.features = FrozenFeatures(self.segmenter, clip, self.dataset.categories, store)
         self.observations = Observations(

@@ -31,12 +31,13 @@ MAP_SIZE = 512
 
 
 class ClipSurgery:
-    """A frozen CLIP with the second path of CLIP Surgery. It holds no state between calls and never trains.
+    """A frozen CLIP with the second path of CLIP Surgery. It never trains; of calls it keeps categories' features only.
 
     :param model: transformers' CLIP with a vision transformer.
     :param tokenizer: CLIP's tokenizer; without one texts are given as token ids.
     :param device: where it runs. :param dtype: floating-point type of its weights and activations.
-    :param map_size: longest side in pixels to which a photograph is scaled for its similarity maps.
+    :param map_size: longest side in pixels to which a photograph is scaled for its similarity maps, rounded to whole
+        patches.
     :raises InputError: model and tokenizer have vocabularies of different sizes.
     """
 
@@ -54,11 +55,13 @@ class ClipSurgery:
             raise InputError(f"CLIP's tokenizer has {len(tokenizer)} entries, its text model {text.vocab_size}")
         self.device = th.device(device)
         self.dtype = dtype
-        self.map_size = map_size
         self.patch_size: int = model.config.vision_config.patch_size
+        # Whole patches: cells of a map must be pieces of SAM's square.
+        self.map_size = max(round(map_size / self.patch_size), 1) * self.patch_size
         self.context_length: int = text.max_position_embeddings
         self._model = model.eval().requires_grad_(False).to(self.device, dtype)
         self._tokenizer = tokenizer
+        self._prompted: dict[tuple[str, ...], th.Tensor] = {}
 
     @classmethod
     def from_openai_state_dict(
@@ -141,9 +144,12 @@ class ClipSurgery:
         :return: features of unit length, (T, D) float32.
         :raises InputError: there is no tokenizer, or a name is too long.
         """
-        return self.ensemble_features(
-            th.stack([self.token_ids([sentence.format(name) for sentence in templates]) for name in names])
-        )
+        known = self._prompted
+        for name in names:
+            if (name, *templates) not in known:  # many environments ask one text model for the same names
+                ids = self.token_ids([sentence.format(name) for sentence in templates])
+                known[name, *templates] = self.ensemble_features(ids[None])[0]
+        return th.stack([known[name, *templates] for name in names])
 
     def token_ids(self, texts: Sequence[str]) -> th.Tensor:
         """Token ids of texts, padded with zeros, (T, context length) int64.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.segmenter import Segmenter
 from sb3_alignsam.perception.similarity import SimilarityMaps, image_tokens
+
+FORMAT = 1
+"""Part of every key in the cache: to be raised when the same weights make other features of an image."""
 
 
 class FrozenFeatures:
@@ -33,6 +37,8 @@ class FrozenFeatures:
         cache: FeatureCache | None = None,
     ) -> None:
         self.segmenter, self.text_model, self.cache = segmenter, text_model, cache
+        self.computed = 0
+        """How often a network ran because features were not kept."""
         self.maps = None
         if text_model is not None:
             texts = [self._text(text_model, name) for name in categories]
@@ -41,33 +47,37 @@ class FrozenFeatures:
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """SAM's embedding of an image, (C, h, w) float16. :param image: (H, W, 3) uint8 RGB."""
 
-        def compute() -> np.ndarray:
-            return self.segmenter.encode([image])[0].to(th.float16).cpu().numpy()
-
-        if self.cache is None:
-            return compute()
-        return self.cache.get_or_compute(image_key("sam", self.segmenter.fingerprint, image), compute)
+        return self._kept(
+            lambda: image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image),
+            lambda: self.segmenter.encode([image])[0].to(th.float16).cpu().numpy(),
+        )
 
     def tokens(self, image: np.ndarray) -> np.ndarray | None:
         """CLIP Surgery's tokens of an image, (1+N, D) float16, see `image_tokens`; None without a text model."""
         text_model = self.text_model
         if text_model is None:
             return None
-        if self.cache is None:
-            return image_tokens(text_model, image)
-        key = image_key("clip", f"{text_model.fingerprint} {text_model.map_size}", image)
-        return self.cache.get_or_compute(key, lambda: image_tokens(text_model, image))
+        kind = f"clip {FORMAT} {text_model.map_size} {text_model.device.type}"
+        return self._kept(
+            lambda: image_key(kind, text_model.fingerprint, image), lambda: image_tokens(text_model, image)
+        )
 
     def _text(self, text_model: ClipSurgery, name: str) -> np.ndarray:
         """Features of a category's name over the prompt ensemble, (D,) float32."""
+        kind = f"text {FORMAT} {text_model.device.type}"
+        return self._kept(
+            lambda: text_key(kind, text_model.fingerprint, name, PROMPT_TEMPLATES),
+            lambda: text_model.prompt_features([name])[0].cpu().numpy(),
+        )
 
-        def compute() -> np.ndarray:
-            return text_model.prompt_features([name])[0].cpu().numpy()
+    def _kept(self, key: Callable[[], bytes], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What is kept under a key, or else computed. Without a cache no fingerprint is taken, which costs time."""
 
-        if self.cache is None:
+        def count() -> np.ndarray:
+            self.computed += 1
             return compute()
-        key = text_key("text", text_model.fingerprint, name, PROMPT_TEMPLATES)
-        return self.cache.get_or_compute(key, compute)
+
+        return count() if self.cache is None else self.cache.get_or_compute(key(), count)
 
 
 def open_cache(where: str | Path | bool | None, limit_gb: float, in_files: bool) -> FeatureCache | None:
@@ -80,6 +90,17 @@ def open_cache(where: str | Path | bool | None, limit_gb: float, in_files: bool)
     """
     if where is False or (where is None and not in_files):
         return None
+    if where == "":
+        raise InputError("cache needs a folder, true or false, got ''")
     if isinstance(limit_gb, bool) or not isinstance(limit_gb, int | float) or not MIN_LIMIT_GB <= limit_gb < 1e9:
         raise InputError(f"cache_gb needs a number of gigabytes >= {MIN_LIMIT_GB}, got {limit_gb!r}")
-    return FeatureCache(cache_home() / "features" if where in (None, True) else Path(str(where)), float(limit_gb))
+    if where not in (None, True):
+        return FeatureCache(Path(str(where)).expanduser(), float(limit_gb))
+    try:
+        return FeatureCache(cache_home() / "features", float(limit_gb))
+    except InputError as error:
+        if where:
+            raise
+        # Nobody asked for it, so nothing ends without it; it only takes longer.
+        warnings.warn(f"features of images are not kept: {error}", stacklevel=2)
+        return None

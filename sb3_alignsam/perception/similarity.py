@@ -104,15 +104,18 @@ class SimilarityMaps:
 
     def _on_square(self, values: th.Tensor, image_size: tuple[int, int], side: int) -> np.ndarray:
         """:param values: of patches, (C, N). :return: (C, side, side) float16, 0 where a cell's centre is padding."""
-        rows, columns = token_grid(self.clip, *image_size)
+        grid_shape = token_grid(self.clip, *image_size)
         patches = self.clip.map_size // self.clip.patch_size
-        grid = values.reshape(1, -1, rows, columns)
+        grid = values.reshape(1, -1, *grid_shape)
         # The edge goes on into the padding, so that enlarging does not darken the photograph's own border.
-        square = F.pad(grid, (0, patches - columns, 0, patches - rows), mode="replicate")
+        below, right = (patches - cells for cells in grid_shape)
+        square = F.pad(grid, (0, right, 0, below), mode="replicate")
         enlarged = F.interpolate(square, (side, side), mode="bilinear", align_corners=False)[0]
         height, width = resized_shape(*image_size, self.clip.map_size)
         centres = (th.arange(side) + 0.5) * self.clip.map_size / side
-        inside = (centres < height)[:, None] & (centres < width)[None]
+        rows, columns = centres < height, centres < width
+        rows[0] = columns[0] = True  # a picture so thin that no centre lies on it has its first cells
+        inside = rows[:, None] & columns
         return (enlarged * inside).to(th.float16).numpy()
 
     def _against(self, category: str) -> th.Tensor:

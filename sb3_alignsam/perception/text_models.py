@@ -12,7 +12,7 @@ from sb3_alignsam.perception.checkpoints import load_strict, read_state_dict
 from sb3_alignsam.perception.clip_loading import CLIP_NAME
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.devices import resolve_device
-from sb3_alignsam.perception.tiny.clip_model import IMAGE_SIZE, tiny_clip, tiny_tokenizer
+from sb3_alignsam.perception.tiny.clip_model import MAP_SIZE, tiny_clip, tiny_tokenizer
 
 TINY_CLIP_WEIGHTS = Path(__file__).parent / "tiny" / "weights" / "tiny_clip.safetensors"
 
@@ -30,7 +30,8 @@ def load_text_model(
     device = resolve_device(str(device))
     if name == "tiny":
         return load_tiny_clip(TINY_CLIP_WEIGHTS, device, dtype)
-    if not Path(name).is_dir() and "/" not in str(name) and name != CLIP_NAME:
+    # The empty path is the working directory, which nobody means by it.
+    if not name or (not Path(name).is_dir() and "/" not in str(name) and name != CLIP_NAME):
         raise InputError(f"text_model '{name}' is not known; known: tiny, a folder, openai/{CLIP_NAME}")
     return ClipSurgery.from_pretrained(name, device=device, dtype=dtype)
 
@@ -43,7 +44,7 @@ def load_tiny_clip(weights: Path, device: str | th.device = "cpu", dtype: th.dty
     source, state = read_state_dict(weights)
     model = tiny_clip()
     load_strict(model, state, source, "tiny clip")
-    return ClipSurgery(model, tiny_tokenizer(), device=device, dtype=dtype, map_size=IMAGE_SIZE)
+    return ClipSurgery(model, tiny_tokenizer(), device=device, dtype=dtype, map_size=MAP_SIZE)
 
 
 @cache

@@ -102,5 +102,8 @@ def find_weights(name: str) -> Path:
 def how_to_get(entries: list[WeightsEntry]) -> str:
     """The commands that get weights, for one line of a message."""
     fetch = " ".join(entry.name for entry in entries)
-    imports = " and ".join(f"sb3-alignsam weights import {entry.file} --name {entry.name}" for entry in entries)
+    imports = " and ".join(
+        f"sb3-alignsam weights import {entry.file} --name {entry.name}{'' if entry.sha256 else ' --sha256 HEX'}"
+        for entry in entries
+    )
     return f"get them with: sb3-alignsam weights fetch {fetch}; or from a file that you have: {imports}"

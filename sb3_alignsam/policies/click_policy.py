@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.keywords import check_keywords
 from sb3_alignsam.policies.explicit import ExplicitExtractor
 from sb3_alignsam.policies.features import ClickFeaturesExtractor
 from sb3_alignsam.policies.implicit import ImplicitExtractor
@@ -109,6 +110,7 @@ def _own_extractor(policy: type, extractor: type[ClickFeaturesExtractor], kwargs
     names = list(inspect.signature(extractor.__init__).parameters)[2:]  # behind self and observation_space
     settings = {name: kwargs.pop(name) for name in names if name in kwargs}
     settings |= kwargs.pop("features_extractor_kwargs", None) or {}
+    check_keywords(extractor.__init__, settings, "policy setting", ("observation_space",))
     return kwargs | {"features_extractor_class": extractor, "features_extractor_kwargs": settings}
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.policies.features import ClickFeaturesExtractor, shape_of
+from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
 from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
 
 REQUIRED_KEYS = ("sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps")
@@ -90,6 +90,8 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         if not temperature > 0:
             raise InputError(f"temperature needs a number above 0, got {temperature!r}")
         required = [*REQUIRED_KEYS, "clip_tokens"] if use_tokens else REQUIRED_KEYS
+        check_size("channels", channels)
+        check_size("blocks", blocks, least=0)
         super().__init__(observation_space, required, map_channels, vector_dim)
         embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]

@@ -26,6 +26,8 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
     def __init__(
         self, observation_space: spaces.Dict, required: Sequence[str], map_channels: int, vector_dim: int
     ) -> None:
+        for name, value in (("map_channels", map_channels), ("vector_dim", vector_dim)):
+            check_size(name, value)
         if not isinstance(observation_space, spaces.Dict):
             raise InputError(f"{type(self).__name__} needs a Dict observation space, got {observation_space}")
         for key in required:
@@ -42,6 +44,12 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
         """The map, (B, C, G, G), and the vector, (B, P), of features (B, features_dim)."""
         size = features.shape[1] - self.vector_dim
         return features[:, :size].unflatten(1, self.map_shape), features[:, size:]
+
+
+def check_size(name: str, value: int, least: int = 1) -> None:
+    """:raises InputError: a size is too small."""
+    if value < least:
+        raise InputError(f"{name} needs a whole number >= {least}, got {value}")
 
 
 def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:

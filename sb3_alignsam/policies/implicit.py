@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_alignsam.policies.features import ClickFeaturesExtractor, shape_of
+from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
 from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
 
 REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
@@ -39,6 +39,8 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         vector_dim: int = 64,
         blocks: int = 1,
     ) -> None:
+        check_size("channels", channels)
+        check_size("blocks", blocks, least=0)
         super().__init__(observation_space, REQUIRED_KEYS, map_channels, vector_dim)
         embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]

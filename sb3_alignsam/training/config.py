@@ -19,6 +19,7 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import as_number, check_keywords, unknown_name
 from sb3_alignsam.policies.loading import check_policy
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+from sb3_alignsam.registration import ENV_IDS
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "maskable_ppo": MaskablePPO}
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
@@ -84,18 +85,22 @@ def shipped_config(algo: str, agent: str) -> Path:
     return zoo_folder() / agents[agent]
 
 
-def agent_env_kwargs(agent: str, env_kwargs: Mapping[str, Any], text_model: str | None = None) -> dict[str, Any]:
+def agent_env_kwargs(
+    agent: str, env_id: str, env_kwargs: Mapping[str, Any], text_model: str | None = None
+) -> dict[str, Any]:
     """The environment's keywords for an agent: the Explicit one needs a text model.
 
-    :param text_model: of the command line; None: the keyword's own, or for an Explicit agent on the embedded
-        segmenter the embedded text model.
-    :raises InputError: the Explicit agent has none, and another segmenter than the embedded one.
+    :param text_model: of the command line; None: the keyword's own, or for an Explicit agent on drawn scenes, of which
+        it knows the words, the embedded one.
+    :raises InputError: the Explicit agent has none, and there is no default for its dataset.
     """
     kwargs = {**env_kwargs, **({} if text_model is None else {"text_model": text_model})}
     if agent == "explicit" and kwargs.get("text_model") is None:
-        if kwargs.get("segmenter", "tiny") != "tiny":
+        dataset = {**ENV_IDS.get(env_id, {}), **kwargs}.get("dataset", "shapes")
+        if dataset != "shapes":
             raise InputError(
-                "the explicit agent needs a text model: --text-model openai/clip-vit-base-patch16, or a folder"
+                "the explicit agent needs a text model for this dataset: --text-model openai/clip-vit-base-patch16, "
+                "or a folder (tiny knows the words of drawn scenes only)"
             )
         kwargs["text_model"] = "tiny"
     return kwargs

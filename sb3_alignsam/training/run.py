@@ -87,8 +87,9 @@ def train(
             save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
             report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
             try:
-                callbacks = CallbackList(_callbacks(settings, hyperparams, folder, save, report))
-                model.learn(hyperparams.n_timesteps, callbacks)
+                keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
+                callbacks = _callbacks(settings, keeps_maps, folder, save, report)
+                model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
             finally:  # whatever ended it, what was learnt is kept
                 save(folder / f"{settings.env_id}.zip")
             model.logger.dump(model.num_timesteps)
@@ -141,13 +142,13 @@ def _save(
 
 def _callbacks(
     settings: RunSettings,
-    hyperparams: Hyperparams,
+    keeps_maps: bool,
     folder: Path,
     save: Callable[[Path], None],
     report: Callable[[str], None],
 ) -> list[BaseCallback]:
     callbacks: list[BaseCallback] = [ClickMetricsCallback()]
-    if hyperparams.policy_kwargs.get("keep_maps"):
+    if keeps_maps:
         callbacks.append(SimilarityPicturesCallback())
     if settings.eval_freq:
         callbacks += _evaluation(settings, folder, save, report)

@@ -35,7 +35,7 @@ def test_each_image_is_computed_once_and_an_environment_reads_it(coco, tmp_path,
     where = f"cache:{tmp_path / 'features'}"
     code, out, _ = _call([*_arguments(coco, where), "--text-model", "tiny"], capsys)
     assert code == 0
-    assert f"{SCENES} images, 0.16 MB each" in out
+    assert f"{SCENES} images, 0.18 MB each" in out
     assert f"computed {SCENES}, 0 were there already" in out
     assert (
         f"computed 0, {SCENES} were there already"
@@ -60,14 +60,14 @@ def test_each_image_is_computed_once_and_an_environment_reads_it(coco, tmp_path,
 def test_what_does_not_fit_is_said_before_anything_is_computed(coco, tmp_path, capsys):
     code, out, err = _call(_arguments(coco, f"cache:{tmp_path / 'f'}", "cache_gb:0.001"), capsys)
     assert (code, out) == (2, "")
-    assert f"features of {SCENES} images take about 0.0 GB, more than the limit of 0.001 GB" in err
+    assert f"features of {SCENES} images take about 0.001 GB, too much for the limit of 0.001 GB" in err
     assert "--env-kwargs cache_gb:1" in err
 
 
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        ("cache:false", "features of dataset 'coco' are not kept"),
+        ("cache:false", "there is no cache to fill"),
         ("cache_gb:-1", "cache_gb needs a number of gigabytes"),
         ("cache_gb:lots", "'cache_gb' needs a number, got 'lots'"),
     ],

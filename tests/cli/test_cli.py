@@ -50,6 +50,15 @@ def test_train_then_eval_then_record(tmp_path, capsys):
     assert (tmp_path / "a.gif").is_file()
 
 
+def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
+    options = ["-n", 16, "-f", tmp_path, "--eval-freq", 0, "--agent", "explicit"]
+    options += ["-params", "n_envs:2", "n_steps:8", "batch_size:16", "policy_kwargs:{channels: 8, keep_maps: true}"]
+    code, _, err = _call([*TRAIN, *options, "--env-kwargs", "max_steps:2"], capsys)
+    assert (code, err) == (0, "")
+    (events,) = (tmp_path / "ppo" / "SamSegShapes-v0_1" / "tensorboard").iterdir()
+    assert b"maps/seen" in events.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -59,9 +68,20 @@ def test_train_then_eval_then_record(tmp_path, capsys):
         ([*TRAIN, "--algo", "dqn"], "algorithm 'dqn' is not known"),
         ([*TRAIN, "--agent", "explict"], "agent 'explict' is not known"),
         ([*TRAIN, "--agent", "explicit", "--text-model", "tinny"], "text_model 'tinny' is not known"),
-        ([*TRAIN, "--agent", "explicit", "--env-kwargs", "segmenter:repvit_sam"], "needs a text model: --text-model"),
+        (
+            ["train", "--env", "SamSegCoco-v0", "--agent", "explicit"],
+            "needs a text model for this dataset",
+        ),
         ([*TRAIN, "--env-kwargs", "observation_keys:[clip_similarity]"], "needs a text model: text_model:tiny"),
-        (["cache", "--env", "SamSegShapes-v0"], "features of dataset 'shapes' are not kept"),
+        (["cache", "--env", "SamSegShapes-v0"], "the images of dataset 'shapes' are drawn anew"),
+        ([*TRAIN, "--agent", "explicit", "-params", "policy_kwargs:{heads: 2.0}"], "'heads' needs a whole number"),
+        (
+            [*TRAIN, "--agent", "explicit", "-params", "policy_kwargs:{autocast: 'off'}"],
+            "needs true or false",
+        ),
+        ([*TRAIN, "-params", "policy_kwargs:{channels: 0}"], "channels needs a whole number >= 1, got 0"),
+        ([*TRAIN, "-params", "policy_kwargs:{blocks: -1}"], "blocks needs a whole number >= 0, got -1"),
+        ([*TRAIN, "--env-kwargs", "cache:''"], "cache needs a folder, true or false"),
         ([*TRAIN, "--vec-env", "threads"], "'threads' is not one of"),
         ([*TRAIN, "--device", "abacus"], "device 'abacus' is not there"),
         ([*TRAIN, "-n", "0"], "'n_timesteps' needs a whole number >= 1"),

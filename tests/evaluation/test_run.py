@@ -10,6 +10,7 @@ from sb3_alignsam.evaluation.agents import load_agent, make_clickers
 from sb3_alignsam.evaluation.run import evaluate_run
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
+from tests.conftest import short_run
 
 
 def test_an_evaluation_leaves_figures_and_curves_beside_the_run(run_folder):
@@ -50,6 +51,25 @@ def test_a_run_on_photographs_is_evaluated_where_it_was_trained_unless_told_othe
     agent = load_agent(folder, env_kwargs={"root": str(moved)})
     names = [clicker.name for clicker in make_clickers(agent, ["majority"], 2)]
     assert names == ["agent", "majority"]
+
+
+def test_an_explicit_agent_is_of_use_for_other_categories_an_implicit_one_is_not(run_folder, tmp_path):
+    annotations = ShapesDataset("val").write_coco(tmp_path / "data", 3)
+    annotations.write_text(annotations.read_text().replace('"star"', '"traffic light"'))
+    kwargs = {"dataset": "coco", "root": str(tmp_path / "data")}
+    explicit = short_run("maskable_ppo", tmp_path, agent="explicit", eval_freq=0)
+    baselines = ["clip", "clip_best"]
+    report = evaluate_run(explicit, split="val", env_kwargs=kwargs, episodes=2, clicks=2, baselines=baselines)
+    assert [row["name"] for row in report["clickers"]] == ["agent", "clip", "clip_best"]
+    with pytest.raises(InputError, match="trained on other categories"):
+        load_agent(run_folder, split="val", env_kwargs=kwargs)
+
+
+def test_clip_baselines_are_compared_by_default_where_there_is_a_text_model(run_folder):
+    names = [clicker.name for clicker in make_clickers(load_agent(run_folder), None, 1)]
+    assert "clip" not in names
+    seen = load_agent(run_folder, env_kwargs={"text_model": "tiny"})
+    assert {"clip", "clip_best"} <= {clicker.name for clicker in make_clickers(seen, None, 1)}
 
 
 def test_without_dev_episodes_majority_is_left_out_unless_asked_for(tmp_path):

@@ -18,10 +18,10 @@ from sb3_alignsam.perception.tiny.clip_model import tiny_tokenizer
 
 
 def test_the_shipped_weights_point_at_the_category():
-    """The model card's figure is of 500 scenes; these are 60."""
-    figures = measure(load_text_model("tiny"), ShapesDataset("val"), 60, progress=False)
-    assert figures["pointing accuracy"] >= 0.75
-    assert figures["map IoU"] >= 0.2
+    """The model card's figures are of the 500 scenes of val; these are of dev's 200, to save time."""
+    figures = measure(load_text_model("tiny"), ShapesDataset("dev"), 200, progress=False)
+    assert figures["pointing accuracy"] >= 0.85
+    assert figures["map IoU"] >= 0.4
     assert TINY_CLIP_WEIGHTS.stat().st_size < 4e6
 
 

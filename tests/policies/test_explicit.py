@@ -13,6 +13,7 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.similarity import SimilarityMaps
 from sb3_alignsam.perception.text_models import shared_text_model
 from sb3_alignsam.policies import ExplicitExtractor
+from sb3_alignsam.policies.explicit import CrossAttention
 
 KEYS = (
     "sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "excluded_mask", "num_steps",
@@ -86,14 +87,16 @@ def test_the_category_is_not_read_so_the_weights_fit_any_vocabulary():
 
 
 def test_attention_looks_at_other_places_of_the_same_sample():
-    """What CLIP sees in one corner reaches the features in the opposite one, which no convolution spans."""
-    space = _space()
-    extractor = ExplicitExtractor(space)
-    batch = _batch(space, 1)
-    moved = {**batch, "clip_similarity": batch["clip_similarity"].clone()}
-    moved["clip_similarity"][:, :, :2, :2] = 1 - moved["clip_similarity"][:, :, :2, :2]
-    change = (extractor.split(extractor(batch))[0] - extractor.split(extractor(moved))[0]).abs()
-    assert change[0, :, -1, -1].max() > 1e-7
+    """What CLIP sees in one corner reaches SAM's features in the opposite one, and no other sample's."""
+    th.manual_seed(0)
+    attention = CrossAttention(8, 6, 2)
+    queries, keys = th.randn(2, 8, 6, 6), th.randn(2, 8, 6, 6)
+    moved = keys.clone()
+    moved[0, ::2, 0, 0] += 3  # every other channel: a constant shift is what LayerNorm takes away
+    change = (attention(queries, moved) - attention(queries, keys)).abs().amax(dim=1)
+    assert change[0, -1, -1] > 1e-4
+    assert change[1].max() == 0
+    assert not th.allclose(attention(queries, keys), queries)
 
 
 def test_checkpointing_changes_no_gradient():

@@ -133,14 +133,12 @@ def test_unknown_algorithms_agents_and_files_are_named(tmp_path):
 
 
 def test_the_explicit_agent_gets_a_text_model():
-    assert agent_env_kwargs("implicit", {"split": "dev"}) == {"split": "dev"}
-    assert agent_env_kwargs("explicit", {})["text_model"] == "tiny"
-    assert agent_env_kwargs("explicit", {"text_model": "folder"})["text_model"] == "folder"
-    assert agent_env_kwargs("implicit", {"text_model": "folder"}, "tiny")["text_model"] == "tiny"
-    with pytest.raises(
-        InputError, match="explicit agent needs a text model: --text-model openai/clip-vit-base-patch16"
-    ):
-        agent_env_kwargs("explicit", {"segmenter": "repvit_sam"})
+    assert agent_env_kwargs("implicit", "SamSeg-v0", {"split": "dev"}) == {"split": "dev"}
+    assert agent_env_kwargs("explicit", "SamSeg-v0", {})["text_model"] == "tiny"
+    assert agent_env_kwargs("explicit", "SamSeg-v0", {"text_model": "folder"})["text_model"] == "folder"
+    assert agent_env_kwargs("implicit", "SamSeg-v0", {"text_model": "folder"}, "tiny")["text_model"] == "tiny"
+    with pytest.raises(InputError, match="explicit agent needs a text model for this dataset: --text-model"):
+        agent_env_kwargs("explicit", "SamSegCoco-v0", {})
 
 
 @pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])

@@ -15,6 +15,8 @@ from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES
 from sb3_alignsam.perception.tiny.encoder import CHANNELS, IMAGE_SIZE, TinyEncoder
 
 PATCH_SIZE = 16
+MAP_SIZE = 320
+"""Longest side in pixels for similarity maps. Trained at 256; of 256, 288, 320 and 352 this pointed best on dev."""
 VISION_WIDTH = 128
 TEXT_WIDTH = 64
 DIMENSION = 64

@@ -16,6 +16,9 @@ from sb3_alignsam.perception.tiny.clip_model import BACKGROUND, PATCH_SIZE
 
 SIDE = SIZE // PATCH_SIZE
 """Tokens a side."""
+CENTRE = 6
+"""Side in pixels of the middle of a token's cell, which is what it learns to name: a click goes there, and the middle
+of a ring or of a crescent is no ring and no crescent."""
 OBJECTS = (3, 14)
 """Least and most objects of a scene; the environment's own have up to 8, but more of them teach more an update."""
 CROPPED_BATCHES = 0.2
@@ -63,12 +66,14 @@ class CaptionStream(IterableDataset):
 
 
 def cell_shares(scene: Scene) -> np.ndarray:
-    """Part of each token's cell that shows a category, background last, (16, 16, categories + 1) float32."""
+    """Part of the middle of each cell that shows a category, background last, (16, 16, categories + 1) float32."""
     masks = np.zeros((len(CATEGORIES), SIZE, SIZE), bool)
     for mask, label in zip(scene.instances, scene.labels, strict=True):
         masks[label] |= mask
-    cell = SIZE // SIDE
-    shares = masks.reshape(len(CATEGORIES), SIDE, cell, SIDE, cell).mean((2, 4), dtype=np.float32)
+    cell, edge = SIZE // SIDE, (SIZE // SIDE - CENTRE) // 2
+    cells = masks.reshape(len(CATEGORIES), SIDE, cell, SIDE, cell)
+    centres = cells[:, :, edge : edge + CENTRE, :, edge : edge + CENTRE]
+    shares = centres.mean((2, 4), dtype=np.float32)
     background = 1 - shares.sum(axis=0, keepdims=True)
     return np.concatenate([shares, background]).transpose(1, 2, 0)
 
