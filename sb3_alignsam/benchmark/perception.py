@@ -1,8 +1,9 @@
-"""What the frozen networks cost: encoding an image, segmenting clicks, CLIP Surgery's tokens."""
+"""What the frozen networks cost: encoding an image or finding it kept, segmenting clicks, CLIP Surgery's tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from sb3_alignsam.benchmark.timing import (
     threads,
     waiting,
 )
-from sb3_alignsam.perception import Clicks, Segmenter, load_segmenter
+from sb3_alignsam.perception import Clicks, FeatureCache, Segmenter, load_segmenter
 from sb3_alignsam.perception.checkpoints import Checkpoint
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.devices import resolve_device
+from sb3_alignsam.perception.frozen_features import FrozenFeatures
 from sb3_alignsam.perception.loading import load_network
 from sb3_alignsam.perception.repvit import RepvitSam, upstream_key
 from sb3_alignsam.perception.tiny.model import TinySam
@@ -57,7 +59,7 @@ def benchmark_perception(
     :raises InputError: the device is not there, or the checkpoint cannot be used.
     """
     device = resolve_device(device)
-    rows = len(segmenters) * (1 + len(BATCHES)) + clip
+    rows = len(segmenters) * (2 + len(BATCHES)) + clip
     with threads(num_threads), tqdm(total=rows * repeats, disable=not progress, unit="round", leave=False) as bar:
 
         def timed(what: str, product: Callable[[], object], baseline: Callable[[], object] | None) -> dict[str, Any]:
@@ -93,8 +95,18 @@ def _segmenter_group(name: str, checkpoint: str | None, device: str, timed: Time
         lambda: segmenter.encode([image]),
         lambda: encode_as_trained(network, segmenter, image),
     )
-    rows = [encode, *(_segment_row(segmenter, image, *batch, timed) for batch in BATCHES)]
+    hit = _hit_row(segmenter, image, timed)
+    rows = [encode, hit, *(_segment_row(segmenter, image, *batch, timed) for batch in BATCHES)]
     return {"name": name, "weights": said, "image_shape": list(IMAGE_SHAPE), "rows": rows}
+
+
+def _hit_row(segmenter: Segmenter, image: np.ndarray, timed: Timed) -> dict[str, Any]:
+    """An embedding out of the feature cache, the digest of the image's pixels included."""
+    with TemporaryDirectory() as folder, FeatureCache(folder, limit_gb=0.1) as cache:
+        features = FrozenFeatures(segmenter, cache=cache)
+        row = timed("cache hit", lambda: features.embedding(image), None)
+        assert features.computed == 1
+    return row
 
 
 def _weights(name: str, checkpoint: str | None) -> tuple[Checkpoint | None, str]:

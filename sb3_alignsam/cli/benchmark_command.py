@@ -57,6 +57,8 @@ def perception(
         )
     if checkpoint is not None and segmenter == "tiny":
         raise InputError("--checkpoint is for repvit_sam: leave it out, or --segmenter tiny")
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise InputError(f"--checkpoint {checkpoint} does not exist")
     if json_file is not None:
         check_writable(json_file)
     figures = benchmark_perception(

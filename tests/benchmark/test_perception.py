@@ -15,7 +15,7 @@ from sb3_alignsam.benchmark.timing import Spread, cores, ratio, take_turns, thre
 from sb3_alignsam.cli import main
 from sb3_alignsam.perception.loading import load_network
 
-ROWS = ["encode", "1 env, 1 click", "1 env, 5 clicks", "8 envs, 1 click", "8 envs, 5 clicks"]
+ROWS = ["encode", "cache hit", "1 env, 1 click", "1 env, 5 clicks", "8 envs, 1 click", "8 envs, 5 clicks"]
 
 
 def _call(args, capsys):
