@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
-from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
+from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid, with_summary
 
 REQUIRED_KEYS = ("sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps")
 SIMILARITIES = 3
@@ -128,7 +128,10 @@ class ExplicitExtractor(ClickFeaturesExtractor):
                 features = checkpoint(self._fuse, observations, similarity, use_reentrant=False)
             else:
                 features = self._fuse(observations, similarity)
-            result = self._summarised(features, observations["num_steps"].flatten(1))
+            steps = observations["num_steps"].flatten(1)
+            for block in self.blocks:
+                features = block(features, steps)
+            result = with_summary(F.relu(features), steps, self.summarise)
         return result.float()
 
     def _similarities(self, maps: th.Tensor) -> th.Tensor:
@@ -161,10 +164,3 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         coarse = to_grid(sam, small)
         # Only what attention adds is enlarged; SAM's own features keep their resolution.
         return sam + to_grid(self.attention(coarse, to_grid(clip, small)) - coarse, side)
-
-    def _summarised(self, features: th.Tensor, steps: th.Tensor) -> th.Tensor:
-        for block in self.blocks:
-            features = block(features, steps)
-        features = F.relu(features)
-        summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), steps], dim=1)
-        return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
-from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid
+from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid, with_summary
 
 REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
 QUERIES = 4
@@ -75,9 +75,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         features = self.join(th.cat([*grid, answers, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
         for block in self.blocks:
             features = block(features, condition)
-        features = F.relu(features)
-        summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), condition], dim=1)
-        return th.cat([features.flatten(1), F.relu(self.summarise(summary))], dim=1)
+        return with_summary(F.relu(features), condition, self.summarise)
 
     def _answers(self, embedding: th.Tensor, category: th.Tensor) -> th.Tensor:
         """Products of the category's queries with the embedding at each patch, (B, QUERIES, G, G)."""

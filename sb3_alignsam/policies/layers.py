@@ -50,3 +50,12 @@ def to_grid(features: th.Tensor, side: int) -> th.Tensor:
     if features.shape[-1] % side == 0:  # the adaptive kind gives the same and is several times slower
         return F.avg_pool2d(features, features.shape[-1] // side)
     return F.adaptive_avg_pool2d(features, (side, side))
+
+
+def with_summary(features: th.Tensor, condition: th.Tensor, summarise: nn.Linear) -> th.Tensor:
+    """A map, flattened, and a vector that `summarise` makes of its mean, its maximum and the condition.
+
+    :param features: (B, C, G, G). :param condition: (B, D). :return: (B, C·G·G + P).
+    """
+    summary = th.cat([features.mean((2, 3)), features.amax((2, 3)), condition], dim=1)
+    return th.cat([features.flatten(1), F.relu(summarise(summary))], dim=1)

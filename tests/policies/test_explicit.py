@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +12,7 @@ from sb3_alignsam.perception.similarity import SimilarityMaps
 from sb3_alignsam.perception.text_models import shared_text_model
 from sb3_alignsam.policies import ExplicitExtractor
 from sb3_alignsam.policies.explicit import CrossAttention
+from tests.policies.batches import random_batch
 
 KEYS = (
     "sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "excluded_mask", "num_steps",
@@ -24,18 +23,6 @@ def _space(embedding=(64, 32, 32), image_size=256, num_patches=16, keys=KEYS, ca
     grid = ClickGrid(image_size, num_patches=num_patches)
     maps = SimilarityMaps(shared_text_model("tiny"), categories)
     return Observations(embedding, image_size, grid, categories, 5, keys, maps).space()
-
-
-def _batch(space, size, seed=0):
-    space.seed(seed)
-    raw = [space.sample() for _ in range(size)]
-    stacked = {}
-    for key in space.spaces:
-        values = np.stack([each[key] for each in raw])
-        if key == "sam_image_embeddings":  # its space reaches float16's limits, which no embedding does
-            values = np.random.default_rng(seed).normal(size=values.shape)
-        stacked[key] = th.from_numpy(np.asarray(values, np.float32 if values.dtype != np.int64 else np.int64))
-    return preprocess_obs(stacked, space)
 
 
 @pytest.mark.parametrize(
@@ -52,17 +39,17 @@ def _batch(space, size, seed=0):
 def test_any_embedding_size_and_grid(embedding, image_size, num_patches):
     space = _space(embedding, image_size, num_patches)
     extractor = ExplicitExtractor(space)
-    features = extractor(_batch(space, 2))
+    features = extractor(random_batch(space, 2))
     assert features.shape == (2, extractor.features_dim)
     assert features.dtype == th.float32
     assert extractor.split(features)[0].shape == (2, *extractor.map_shape)
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_tokens": True}, {"heads": 1, "blocks": 2}])
-def test_a_sample_does_not_see_the_rest_of_its_batch(settings):
+def test_a_sample_does_not_see_the_rest_of_itsrandom_batch(settings):
     space = _space(keys=(*KEYS, "clip_tokens"))
     extractor = ExplicitExtractor(space, **settings)
-    batch = _batch(space, 7)
+    batch = random_batch(space, 7)
     together = extractor(batch)
     for row in range(7):
         alone = extractor({key: value[row : row + 1] for key, value in batch.items()})
@@ -74,7 +61,7 @@ def test_a_sample_does_not_see_the_rest_of_its_batch(settings):
 def test_every_key_makes_a_difference(key):
     space = _space(keys=(*KEYS, "clip_tokens"))
     extractor = ExplicitExtractor(space, use_tokens=True)
-    one, other = _batch(space, 4, seed=0), _batch(space, 4, seed=1)
+    one, other = random_batch(space, 4, seed=0), random_batch(space, 4, seed=1)
     assert not th.allclose(extractor(one), extractor({**one, key: other[key]}), atol=1e-5)
 
 
@@ -82,7 +69,7 @@ def test_the_category_is_not_read_so_the_weights_fit_any_vocabulary():
     few, many = (_space(keys=(*KEYS, "target_category"), categories=tuple(map(str, range(n)))) for n in (3, 9))
     trained, other = ExplicitExtractor(few), ExplicitExtractor(many)
     other.load_state_dict(trained.state_dict())
-    batch, wide = _batch(few, 2), _batch(many, 2)
+    batch, wide = random_batch(few, 2), random_batch(many, 2)
     assert th.equal(trained(batch), other({**batch, "target_category": wide["target_category"]}))
 
 
@@ -105,7 +92,7 @@ def test_checkpointing_changes_no_gradient():
     for checkpointing in (False, True):
         th.manual_seed(0)
         extractor = ExplicitExtractor(space, checkpointing=checkpointing)
-        extractor(_batch(space, 3)).square().sum().backward()
+        extractor(random_batch(space, 3)).square().sum().backward()
         gradients.append({name: p.grad for name, p in extractor.named_parameters()})
     for name, gradient in gradients[0].items():
         assert gradient is not None, name
@@ -118,7 +105,7 @@ def test_autocast_runs_in_bfloat16_and_answers_in_float32():
     exact = ExplicitExtractor(space)
     th.manual_seed(0)
     rough = ExplicitExtractor(space, autocast=True)
-    batch = _batch(space, 3)
+    batch = random_batch(space, 3)
     a, b = exact(batch), rough(batch)
     assert b.dtype == th.float32
     assert 1e-6 < (a - b).abs().max() < 0.05 * a.abs().max()
@@ -126,7 +113,7 @@ def test_autocast_runs_in_bfloat16_and_answers_in_float32():
 
 def test_a_smaller_temperature_tells_target_and_rival_further_apart():
     space = _space()
-    batch = _batch(space, 1)
+    batch = random_batch(space, 1)
     batch["clip_similarity"][:, 0], batch["clip_similarity"][:, 1] = 0.6, 0.4
     leads = []
     for temperature in (1.0, 0.05):
@@ -138,7 +125,7 @@ def test_a_smaller_temperature_tells_target_and_rival_further_apart():
 
 def test_it_is_cheap_at_full_size():
     space = _space((256, 64, 64), 1024)
-    extractor, batch = ExplicitExtractor(space), _batch(space, 1)
+    extractor, batch = ExplicitExtractor(space), random_batch(space, 1)
     with FlopCounterMode(display=False) as counter, th.no_grad():
         extractor(batch)
     assert counter.get_total_flops() <= 0.1e9

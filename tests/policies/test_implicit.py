@@ -5,7 +5,6 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +12,7 @@ from sb3_alignsam.envs import ClickGrid, make_env
 from sb3_alignsam.envs.observations import DEFAULT_KEYS, TEXT_KEYS, Observations
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies import ImplicitExtractor
+from tests.policies.batches import random_batch
 
 KEYS = tuple(key for key in DEFAULT_KEYS if key not in TEXT_KEYS)
 
@@ -20,18 +20,6 @@ KEYS = tuple(key for key in DEFAULT_KEYS if key not in TEXT_KEYS)
 def _space(embedding=(64, 32, 32), image_size=256, num_patches=16, keys=KEYS):
     grid = ClickGrid(image_size, num_patches=num_patches)
     return Observations(embedding, image_size, grid, ("a", "b", "c"), 5, keys).space()
-
-
-def _batch(space, size, seed=0):
-    space.seed(seed)
-    raw = [space.sample() for _ in range(size)]
-    stacked = {}
-    for key in space.spaces:
-        values = np.stack([each[key] for each in raw])
-        if key == "sam_image_embeddings":  # its space reaches float16's limits, which no embedding does
-            values = np.random.default_rng(seed).normal(size=values.shape)
-        stacked[key] = th.from_numpy(np.asarray(values, np.float32 if values.dtype != np.int64 else np.int64))
-    return preprocess_obs(stacked, space)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +35,7 @@ def _batch(space, size, seed=0):
 def test_any_embedding_size_and_grid(embedding, image_size, num_patches):
     space = _space(embedding, image_size, num_patches)
     extractor = ImplicitExtractor(space)
-    features = extractor(_batch(space, 2))
+    features = extractor(random_batch(space, 2))
     assert features.shape == (2, extractor.features_dim)
     assert features.dtype == th.float32
     feature_map, vector = extractor.split(features)
@@ -56,10 +44,10 @@ def test_any_embedding_size_and_grid(embedding, image_size, num_patches):
     assert vector.shape == (2, extractor.vector_dim)
 
 
-def test_a_sample_does_not_see_the_rest_of_its_batch():
+def test_a_sample_does_not_see_the_rest_of_itsrandom_batch():
     space = _space()
     extractor = ImplicitExtractor(space)
-    batch = _batch(space, 7)
+    batch = random_batch(space, 7)
     together = extractor(batch)
     for row in range(7):
         alone = extractor({key: value[row : row + 1] for key, value in batch.items()})
@@ -71,7 +59,7 @@ def test_a_sample_does_not_see_the_rest_of_its_batch():
 def test_every_key_makes_a_difference(key):
     space = _space()
     extractor = ImplicitExtractor(space)
-    one, other = _batch(space, 4, seed=0), _batch(space, 4, seed=1)
+    one, other = random_batch(space, 4, seed=0), random_batch(space, 4, seed=1)
     changed = {**one, key: other[key]}
     assert not th.allclose(extractor(one), extractor(changed), atol=1e-5)
 
@@ -79,7 +67,7 @@ def test_every_key_makes_a_difference(key):
 def test_a_click_changes_the_map_near_itself():
     space = _space()
     extractor = ImplicitExtractor(space)
-    batch = _batch(space, 1)
+    batch = random_batch(space, 1)
     batch["click_map"] = th.zeros_like(batch["click_map"])
     marked = {**batch, "click_map": batch["click_map"].clone()}
     marked["click_map"][0, 0, 3, 12] = 1
@@ -91,7 +79,7 @@ def test_a_click_changes_the_map_near_itself():
 
 def test_it_works_without_the_keys_it_does_not_need():
     space = _space(keys=[key for key in KEYS if key != "excluded_mask"])
-    assert ImplicitExtractor(space)(_batch(space, 1)).isfinite().all()
+    assert ImplicitExtractor(space)(random_batch(space, 1)).isfinite().all()
 
 
 def test_a_missing_key_is_named():
@@ -113,7 +101,7 @@ def test_it_serves_sb3s_own_policy_as_a_plain_extractor():
 def test_its_cost_at_full_size_is_of_the_order_of_a_click():
     space = _space((256, 64, 64), 1024, 16)
     extractor = ImplicitExtractor(space)
-    batch = _batch(space, 1)
+    batch = random_batch(space, 1)
     with FlopCounterMode(display=False) as counter:
         extractor(batch)
     assert counter.get_total_flops() <= 0.1e9
