@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,7 +19,17 @@ StateDict = Mapping[str, th.Tensor]
 Checkpoint = str | Path | Mapping[str, th.Tensor | np.ndarray]
 PICKLED = (".pt", ".pth", ".bin")
 # What torch's unpickler was seen to raise on damaged files beside its own UnpicklingError.
-_UNREADABLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError)
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    struct.error,
+)
 
 
 def read_state_dict(checkpoint: Checkpoint) -> tuple[str, StateDict]:
@@ -45,7 +56,7 @@ def load_strict(model: nn.Module, state: StateDict, source: str, name: str, key_
 
     :param model: the network to fill; its floating-point type is kept.
     :param state: what `read_state_dict` gave. :param source: its name, for messages.
-    :param name: the segmenter's name, for messages.
+    :param name: what messages call the network, such as ``segmenter 'tiny'``.
     :param key_of: the state dict's key for a key of the network; one to one.
     :raises InputError: a key is missing, unexpected or of another shape; the message names the first.
     """
@@ -60,7 +71,7 @@ def load_strict(model: nn.Module, state: StateDict, source: str, name: str, key_
     ]
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InputError(f"{source} does not hold the weights of segmenter '{name}': {faults[0]}{more}")
+        raise InputError(f"{source} does not hold the weights of {name}: {faults[0]}{more}")
     model.load_state_dict({mine: state[key] for key, mine in keys.items()})
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch as th
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import CLIPConfig, CLIPModel
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.perception.checkpoints import StateDict, first_line
+from sb3_alignsam.perception.checkpoints import StateDict, first_line, load_strict, read_state_dict
+from sb3_alignsam.perception.hub_files import UNBUILDABLE, read_json, weight_file
 
 HEAD_WIDTH = 64
 """OpenAI's code has one attention head for every 64 channels; no checkpoint stores the number (`clip/model.py`)."""
@@ -60,22 +57,27 @@ def openai_clip(state: StateDict, source: str) -> CLIPModel:
 def pretrained_clip(folder: Path) -> CLIPModel:
     """Load a model in transformers' format, float32.
 
-    :param folder: with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, read without running it).
-    :raises InputError: a file is missing or damaged, or weights are missing.
+    :param folder: with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, of which nothing but
+        tensors is unpickled).
+    :raises InputError: a file is missing or damaged, or belongs to another network.
     """
+    path = folder / "config.json"
+    values = read_json(path)
+    if values is None:
+        raise InputError(f"{path} does not exist; give a folder with a CLIP in transformers' format")
+    if values.get("model_type") != "clip":
+        raise InputError(f"{path} describes no CLIP: its model_type is '{values.get('model_type')}', not 'clip'")
     try:
-        model, report = CLIPModel.from_pretrained(
-            folder, dtype=th.float32, weights_only=True, local_files_only=True, output_loading_info=True
-        )
-    except UnpicklingError as error:
-        # torch's message runs to a page and explains how to switch the check off.
-        raise InputError(f"CLIP '{folder}': the weights are damaged, or hold other objects than tensors") from error
-    except (OSError, ValueError, RuntimeError, EOFError, struct.error, SafetensorError, StrictDataclassError) as error:
-        raise InputError(f"CLIP '{folder}' cannot be loaded: {first_line(error)}") from error
-    # transformers draws weights that it does not find, and only warns.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(f"CLIP '{folder}' lacks {len(missing)} weights, the first is '{missing[0]}'")
+        # Not from_pretrained: it draws weights that it does not find, and prints pages where shapes differ.
+        config = CLIPConfig.from_dict(values)
+        config._attn_implementation = "sdpa"
+        model = CLIPModel(config)
+    except UNBUILDABLE as error:
+        raise InputError(f"{path} describes no CLIP: {first_line(error)}") from error
+    source, state = read_state_dict(weight_file(folder))
+    # Older checkpoints hold their positions' numbers too, which are no weights.
+    weights = {key: value for key, value in state.items() if not key.endswith(".position_ids")}
+    load_strict(model, weights, source, f"CLIP '{folder}'")
     return model
 
 

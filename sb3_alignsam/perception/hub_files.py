@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.checkpoints import first_line
 
+# What transformers was seen to raise on values that fit no network of its kind.
+UNBUILDABLE = (StrictDataclassError, ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order of preference: some repositories hold the same weights in both."""
 
@@ -61,3 +66,24 @@ def _fetch(name: str, files: Sequence[str], complete: Callable[[Path], bool], we
         if complete(folder):
             break
     return folder
+
+
+def weight_file(folder: Path) -> Path:
+    """The file of a folder's weights. :raises InputError: there is none."""
+    for file in WEIGHT_FILES:
+        if (folder / file).is_file():
+            return folder / file
+    raise InputError(f"{folder} holds no weights: neither {' nor '.join(WEIGHT_FILES)} is there")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file's mapping, None where there is no such file. :raises InputError: it holds no mapping."""
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no mapping")
+    return values

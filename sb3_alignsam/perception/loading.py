@@ -98,7 +98,7 @@ def load_network(name: str, checkpoint: Checkpoint | None = None) -> TinySam | R
     checkpoint = architecture.shipped if checkpoint is None else checkpoint
     source, state = read_state_dict(find_weights(name) if checkpoint is None else checkpoint)
     network = architecture.build()
-    load_strict(network, state, source, name, architecture.key_of)
+    load_strict(network, state, source, f"segmenter '{name}'", architecture.key_of)
     return network.eval()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
@@ -17,7 +15,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.checkpoints import StateDict, first_line, load_strict, read_state_dict
 from sb3_alignsam.perception.decoder import LAYER_NORM_EPS, ClickDecoder
-from sb3_alignsam.perception.hub_files import WEIGHT_FILES, model_folder
+from sb3_alignsam.perception.hub_files import UNBUILDABLE, WEIGHT_FILES, model_folder, read_json, weight_file
 from sb3_alignsam.perception.segmenter import Segmenter
 from sb3_alignsam.perception.tiny.model import PIXEL_MEAN, PIXEL_STD
 
@@ -28,8 +26,6 @@ SHARED_ENCODING = (
     "prompt_encoder.shared_embedding.positional_embedding",
 )
 """One tensor under two names: a .safetensors file holds one of them, a .bin file both."""
-# What transformers was seen to raise on values that fit no SAM.
-_UNBUILDABLE = (StrictDataclassError, ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 class SamImageEncoder(nn.Module):
@@ -55,12 +51,12 @@ def pretrained_sam(name_or_folder: str, device: str | th.device = "cpu", dtype: 
     wanted = "config.json and model.safetensors"
     folder = model_folder(name_or_folder, "segmenter", ("config.json", *PROCESSOR_FILES), _complete, wanted)
     config = _read_config(folder / "config.json")
-    source, state = read_state_dict(_weight_file(folder))
+    source, state = read_state_dict(weight_file(folder))
     try:
         model = SamModel(config)
-    except _UNBUILDABLE as error:
+    except UNBUILDABLE as error:
         raise InputError(f"{folder / 'config.json'} describes no SAM: {first_line(error)}") from error
-    load_strict(model, _with_both_encodings(state, source), source, name_or_folder)
+    load_strict(model, _with_both_encodings(state, source), source, f"segmenter '{name_or_folder}'")
     mean, std = _pixel_statistics(folder, config.vision_config.image_size)
     side = config.prompt_encoder_config.image_embedding_size
     return Segmenter(
@@ -80,15 +76,8 @@ def _complete(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / file).is_file() for file in WEIGHT_FILES)
 
 
-def _weight_file(folder: Path) -> Path:
-    for file in WEIGHT_FILES:
-        if (folder / file).is_file():
-            return folder / file
-    raise InputError(f"{folder} holds no weights: neither {' nor '.join(WEIGHT_FILES)} is there")
-
-
 def _read_config(path: Path) -> SamConfig:
-    values = _read_json(path)
+    values = read_json(path)
     if values is None:
         raise InputError(f"{path} does not exist; give a folder with a SAM in transformers' format")
     if values.get("model_type") != "sam":
@@ -96,7 +85,7 @@ def _read_config(path: Path) -> SamConfig:
     try:
         config = SamConfig.from_dict(values)
         fault = _fault(config)
-    except _UNBUILDABLE as error:
+    except UNBUILDABLE as error:
         raise InputError(f"{path} describes no SAM: {first_line(error)}") from error
     if fault:
         raise InputError(f"{path} describes no SAM that clicks can be used with: {fault}")
@@ -159,22 +148,9 @@ def _pixel_statistics(folder: Path, image_size: int) -> tuple[list[float], list[
 def _processor(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file that describes the preprocessing, and what it says; an empty mapping where there is none."""
     for file in PROCESSOR_FILES:
-        values = _read_json(folder / file)
+        values = read_json(folder / file)
         if values is not None and file == "processor_config.json":
             values = values.get("image_processor")
         if isinstance(values, dict):
             return folder / file, values
     return folder, {}
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file's mapping, None where there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no mapping")
-    return values

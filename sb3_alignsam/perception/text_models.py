@@ -43,7 +43,7 @@ def load_tiny_clip(weights: Path, device: str | th.device = "cpu", dtype: th.dty
     """
     source, state = read_state_dict(weights)
     model = tiny_clip()
-    load_strict(model, state, source, "tiny clip")
+    load_strict(model, state, source, "the tiny CLIP")
     return ClipSurgery(model, tiny_tokenizer(), device=device, dtype=dtype, map_size=MAP_SIZE)
 
 

@@ -122,7 +122,7 @@ def _check_tensors(entry: WeightsEntry, state: StateDict, source: str) -> None:
             found = tuple(state[key].shape) if key in state else "missing"
             raise InputError(f"{source} does not hold {entry.name}: '{key}' is {found}, not {tuple(shape)}")
     if entry.name == "repvit_sam":
-        load_strict(RepvitSam(), state, source, "repvit_sam", repvit.upstream_key)
+        load_strict(RepvitSam(), state, source, "segmenter 'repvit_sam'", repvit.upstream_key)
     else:
         openai_clip(state, source)
 

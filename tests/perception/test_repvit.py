@@ -139,7 +139,7 @@ def test_a_weight_too_few_too_many_or_of_another_shape_is_named_in_upstreams_wor
     if shape is not None:
         state[key] = th.zeros(shape)
     with pytest.raises(InputError) as caught:
-        load_strict(unfused, state, "x.pt", "repvit_sam", upstream_key)
+        load_strict(unfused, state, "x.pt", "segmenter 'repvit_sam'", upstream_key)
     assert str(caught.value) == f"x.pt does not hold the weights of segmenter 'repvit_sam': '{key}' {words}"
 
 

@@ -58,7 +58,7 @@ def measure(clip: ClipSurgery, dataset: ShapesDataset, scenes: int, progress: bo
 @click.command()
 @click.option("--weights", type=click.Path(path_type=Path), default=TINY_CLIP_WEIGHTS, help="Else the shipped weights.")
 @click.option("--split", default="val", show_default=True)
-@click.option("--scenes", default=500, show_default=True, help="How many of the split.")
+@click.option("--scenes", type=click.IntRange(min=1), default=500, show_default=True, help="How many of the split.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(weights: Path, split: str, scenes: int, json_file: Path | None) -> None:
     """Measure the tiny CLIP on Shapes."""

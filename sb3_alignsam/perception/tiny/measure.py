@@ -110,7 +110,7 @@ def time_calls(segmenter: Segmenter, sample: Sample, repeats: int = 100) -> dict
 
 @click.command()
 @click.option("--weights", type=click.Path(path_type=Path), default=TINY_WEIGHTS, help="Else the shipped weights.")
-@click.option("--scenes", default=500, show_default=True, help="How many of the val split.")
+@click.option("--scenes", type=click.IntRange(min=1), default=500, show_default=True, help="How many of the val split.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(weights: Path, scenes: int, json_file: Path | None) -> None:
     """Measure the tiny SAM on the val split of Shapes."""
