@@ -46,7 +46,6 @@ class FrozenFeatures:
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """SAM's embedding of an image, (C, h, w) float16. :param image: (H, W, 3) uint8 RGB."""
-
         return self._kept(
             lambda: image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image),
             lambda: self.segmenter.encode([image])[0].to(th.float16).cpu().numpy(),

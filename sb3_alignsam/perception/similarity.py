@@ -59,7 +59,6 @@ class SimilarityMaps:
         self.clip = clip
         self.categories = tuple(categories)
         self._texts = clip.prompt_features(self.categories) if texts is None else texts.to(clip.device)
-        self._asked: dict[str, th.Tensor] = {}
 
     def scores(self, tokens: np.ndarray, category: str) -> th.Tensor:
         """Surgery scores of each patch, (N, T) float32 on the CPU; the asked category's come first.
@@ -124,6 +123,4 @@ class SimilarityMaps:
             index = self.categories.index(category)
             order = [index, *(other for other in range(len(self.categories)) if other != index)]
             return self._texts[order]
-        if category not in self._asked:
-            self._asked[category] = self.clip.prompt_features([category])
-        return th.cat([self._asked[category], self._texts])
+        return th.cat([self.clip.prompt_features([category]), self._texts])
