@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.checkpoints import StateDict, first_line, load_strict, read_state_dict
-from sb3_alignsam.perception.hub_files import UNBUILDABLE, read_json, weight_file
+from sb3_alignsam.perception.hub_files import UNBUILDABLE, read_config, weight_file
 
 HEAD_WIDTH = 64
 """OpenAI's code has one attention head for every 64 channels; no checkpoint stores the number (`clip/model.py`)."""
@@ -62,11 +62,7 @@ def pretrained_clip(folder: Path) -> CLIPModel:
     :raises InputError: a file is missing or damaged, or belongs to another network.
     """
     path = folder / "config.json"
-    values = read_json(path)
-    if values is None:
-        raise InputError(f"{path} does not exist; give a folder with a CLIP in transformers' format")
-    if values.get("model_type") != "clip":
-        raise InputError(f"{path} describes no CLIP: its model_type is '{values.get('model_type')}', not 'clip'")
+    values = read_config(path, "clip", "CLIP")
     try:
         # Not from_pretrained: it draws weights that it does not find, and prints pages where shapes differ.
         config = CLIPConfig.from_dict(values)

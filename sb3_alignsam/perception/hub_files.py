@@ -76,6 +76,21 @@ def weight_file(folder: Path) -> Path:
     raise InputError(f"{folder} holds no weights: neither {' nor '.join(WEIGHT_FILES)} is there")
 
 
+def read_config(path: Path, model_type: str, name: str) -> dict[str, Any]:
+    """What a ``config.json`` says of a model.
+
+    :param model_type: transformers' name of its kind, such as ``clip``. :param name: what messages call it.
+    :raises InputError: there is no such file, or it describes another kind of model.
+    """
+    values = read_json(path)
+    if values is None:
+        raise InputError(f"{path} does not exist; give a folder with a {name} in transformers' format")
+    if values.get("model_type") != model_type:
+        found = values.get("model_type")
+        raise InputError(f"{path} describes no {name}: its model_type is '{found}', not '{model_type}'")
+    return values
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file's mapping, None where there is no such file. :raises InputError: it holds no mapping."""
     if not path.is_file():

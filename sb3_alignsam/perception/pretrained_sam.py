@@ -15,7 +15,14 @@ from transformers.models.sam.modeling_sam import SamVisionEncoder
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.checkpoints import StateDict, first_line, load_strict, read_state_dict
 from sb3_alignsam.perception.decoder import LAYER_NORM_EPS, ClickDecoder
-from sb3_alignsam.perception.hub_files import UNBUILDABLE, WEIGHT_FILES, model_folder, read_json, weight_file
+from sb3_alignsam.perception.hub_files import (
+    UNBUILDABLE,
+    WEIGHT_FILES,
+    model_folder,
+    read_config,
+    read_json,
+    weight_file,
+)
 from sb3_alignsam.perception.segmenter import Segmenter
 from sb3_alignsam.perception.tiny.model import PIXEL_MEAN, PIXEL_STD
 
@@ -77,11 +84,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _read_config(path: Path) -> SamConfig:
-    values = read_json(path)
-    if values is None:
-        raise InputError(f"{path} does not exist; give a folder with a SAM in transformers' format")
-    if values.get("model_type") != "sam":
-        raise InputError(f"{path} describes no SAM: its model_type is '{values.get('model_type')}', not 'sam'")
+    values = read_config(path, "sam", "SAM")
     try:
         config = SamConfig.from_dict(values)
         fault = _fault(config)

@@ -112,7 +112,7 @@ def _is_torchscript(file: Path) -> bool:
             # By this member torch tells such an archive from a state dict.
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+        return False  # no archive that can be read: what is wrong with it, the reader of state dicts says
 
 
 def _check_tensors(entry: WeightsEntry, state: StateDict, source: str) -> None:

@@ -120,6 +120,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, str], bool]:
     """What a file says of itself, and whether its content has the digest that was taken."""
     with safe_open(path, "pt") as file:
         header = dict(file.metadata() or {})
+        # The file is no mapping: it cannot be iterated, only asked for its keys.
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     written = header.pop("content_sha256")
     return header, written == _content_digest(state, header)

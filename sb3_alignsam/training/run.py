@@ -120,6 +120,8 @@ def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
     kwargs = resolve_policy_kwargs(hyperparams.policy_kwargs)
     try:
         policy_class(hyperparams.policy)(env.observation_space, env.action_space, lambda _: 1e-3, **kwargs)
+    except InputError:
+        raise  # it says by itself what is wrong, which need not be a keyword of the policy
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"policy_kwargs {hyperparams.policy_kwargs} cannot be used: {reason}") from error

@@ -8,6 +8,7 @@ import pytest
 from sb3_alignsam.cli import main
 from sb3_alignsam.datasets.shapes import ShapesDataset
 from sb3_alignsam.envs import make_env
+from sb3_alignsam.perception import FeatureCache
 
 SCENES = 8
 
@@ -77,6 +78,13 @@ def test_mistakes_are_one_line(coco, pair, words, capsys):
     assert code == 2
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_features_that_cannot_be_kept_end_it_with_one_line(coco, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(FeatureCache, "put", lambda *_: None)  # as on a full disk
+    code, _, err = _call(_arguments(coco, f"cache:{tmp_path / 'f'}"), capsys)
+    assert code == 1
+    assert f"features cannot be kept in {tmp_path / 'f'}: is the disk full, or read-only?" in err
 
 
 def test_a_cache_that_is_no_folder_is_named(coco, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 from sb3_alignsam.cli import COMMANDS, main
 from tests.conftest import REPOSITORY
 
+EXPLICIT = str(REPOSITORY / "zoo_configs" / "ppo_explicit.yml")
 TRAIN = ["train", "--env", "SamSegShapes-v0", "--vec-env", "dummy", "--device", "cpu"]
 
 
@@ -81,6 +82,7 @@ def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
         ),
         ([*TRAIN, "-params", "policy_kwargs:{channels: 0}"], "channels needs a whole number >= 1, got 0"),
         ([*TRAIN, "-params", "policy_kwargs:{blocks: -1}"], "blocks needs a whole number >= 0, got -1"),
+        ([*TRAIN, "--conf-file", EXPLICIT], "Error: ExplicitExtractor reads 'clip_similarity'"),
         ([*TRAIN, "--env-kwargs", "cache:''"], "cache needs a folder, true or false"),
         ([*TRAIN, "--vec-env", "threads"], "'threads' is not one of"),
         ([*TRAIN, "--device", "abacus"], "device 'abacus' is not there"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -177,3 +178,8 @@ def test_a_dataset_of_ones_own_is_enough(segmenter):
 def test_every_wrong_keyword_is_named(kwargs, words):
     with pytest.raises(InputError, match=words):
         make_env("SamSegShapes-v0", kwargs)
+
+
+def test_networks_can_be_named_by_paths():
+    env = SamSegEnv(split="dev", segmenter=Path("tiny"), text_model=Path("tiny"))
+    assert "clip_similarity" in env.reset(seed=0)[0]

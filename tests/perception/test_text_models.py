@@ -33,6 +33,13 @@ def test_any_name_can_be_asked_for_and_similar_sentences_are_alike():
     assert (single @ features[:2].T).argmax(dim=1).tolist() == [0, 1]
 
 
+def test_a_name_is_read_by_the_network_once_however_many_ask(monkeypatch):
+    clip = load_text_model("tiny")
+    first = clip.prompt_features(["star", "ring"])
+    monkeypatch.setattr(clip, "ensemble_features", None)  # calling it would fail
+    assert np.array_equal(clip.prompt_features(["ring", "star"]), first.flip(0))
+
+
 def test_words_of_the_captions_are_single_tokens():
     assert tiny_tokenizer().tokenize("a photo of the crescent.") == [
         f"{word}</w>" for word in ("a", "photo", "of", "the", "crescent", ".")
