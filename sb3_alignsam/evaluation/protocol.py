@@ -36,6 +36,7 @@ class Record:
     :param answer_iou: IoU of the answer after each click, (episodes, clicks) float64.
     :param last_iou: IoU of the latest mask after each click, (episodes, clicks) float64.
     :param predicted_iou: the segmenter's own estimate for the answer, (episodes, clicks) float64.
+    :param clicks_placed: clicks made in all, (episodes,) int64; more than steps where several are made in one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Record:
     answer_iou: np.ndarray
     last_iou: np.ndarray
     predicted_iou: np.ndarray
+    clicks_placed: np.ndarray
 
 
 @dataclass
@@ -50,6 +52,7 @@ class _Rows:
     answer: list[np.ndarray] = field(default_factory=list)
     last: list[np.ndarray] = field(default_factory=list)
     predicted: list[np.ndarray] = field(default_factory=list)
+    placed: list[int] = field(default_factory=list)
 
 
 def evaluate(
@@ -75,7 +78,9 @@ def evaluate(
             EpisodeId(i, e.sample.image_id, e.sample.category) for i, e in zip(part, fresh, strict=True)
         ]  # fmt: skip
         for clicker in clickers:
-            played = play(env, clicker, [episode.fresh() for episode in fresh], part, clicks)
+            episodes = [episode.fresh() for episode in fresh]
+            played = play(env, clicker, episodes, part, clicks)
+            rows[clicker.name].placed += [len(episode.clicks) for episode in episodes]
             rows[clicker.name].answer.append(played[0])
             rows[clicker.name].last.append(played[1])
             rows[clicker.name].predicted.append(played[2])
@@ -88,6 +93,7 @@ def evaluate(
             np.concatenate(rows[each.name].answer),
             np.concatenate(rows[each.name].last),
             np.concatenate(rows[each.name].predicted),
+            np.array(rows[each.name].placed),
         )
         for each in clickers
     ]

@@ -30,6 +30,7 @@ def summary(ids: Sequence[EpisodeId], records: Sequence[Record], about: dict[str
                 "uses_ground_truth": record.uses_ground_truth,
                 "miou_at": [asdict(interval) for interval in miou_at(record.answer_iou)],
                 "last_mask_miou_at": [asdict(interval) for interval in miou_at(record.last_iou)],
+                "clicks_placed": float(record.clicks_placed.mean()),
                 "answer_iou": record.answer_iou.round(5).tolist(),
             }
             for record in records
@@ -43,7 +44,8 @@ def print_table(report: dict[str, Any], console: Console) -> None:
     rows = sorted(report["clickers"], key=lambda row: -row["miou_at"][-1]["mean"])
     clicks = len(rows[0]["miou_at"])
     title = f"{report['split']}: {report['num_episodes']} episodes, mIoU@k of the answer after k clicks"
-    table = Table(title=title, title_justify="left", caption="truth: uses ground truth", caption_justify="left")
+    caption = "\n".join(["truth: uses ground truth", *_more_clicks(rows, clicks)])
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.box, table.pad_edge = SIMPLE_HEAVY, False
     table.add_column("clicker", no_wrap=True)
     table.add_column("truth", no_wrap=True)
@@ -57,6 +59,12 @@ def print_table(report: dict[str, Any], console: Console) -> None:
         style = "bold" if row["name"] == "agent" else None
         table.add_row(row["name"], truth, *means, f"{last['low']:.3f}..{last['high']:.3f}", style=style)
     console.print(table)
+
+
+def _more_clicks(rows: Sequence[dict[str, Any]], clicks: int) -> list[str]:
+    """A line on those who made more clicks than their columns say, so that none is compared with them unawares."""
+    more = [f"{row['name']} {row['clicks_placed']:.0f}" for row in rows if row["clicks_placed"] > clicks]
+    return [f"clicks on average, all in the first step: {', '.join(more)}"] if more else []
 
 
 def check_writable(path: Path) -> None:
@@ -95,6 +103,7 @@ def plot_curves(report: dict[str, Any], path: Path) -> None:
         mean = [each["mean"] for each in row["miou_at"]]
         style = "--" if row["uses_ground_truth"] else "-"
         label = row["name"] + (" (ground truth)" if row["uses_ground_truth"] else "")
+        label += f" ({row['clicks_placed']:.0f} clicks at once)" if row["clicks_placed"] > clicks[-1] else ""
         width = 3 if row["name"] == "agent" else 1.5
         (line,) = axes.plot(clicks, mean, style, marker="o", markersize=4, linewidth=width, label=label)
         low, high = [each["low"] for each in row["miou_at"]], [each["high"] for each in row["miou_at"]]

@@ -11,10 +11,14 @@ from sb3_alignsam.evaluation.protocol import EpisodeId, Record
 from sb3_alignsam.evaluation.report import plot_curves, print_table, summary, write_json
 
 
-def _report():
+def _report(most=1):
     ids = [EpisodeId(0, 11, "star"), EpisodeId(3, 14, "ring")]
     good, bad = np.array([[0.5, 0.9], [0.7, 0.8]]), np.array([[0.1, 0.2], [0.1, 0.1]])
-    records = [Record("random", False, bad, bad, bad), Record("oracle", True, good, good, good)]
+    clicks = np.full(len(ids), good.shape[1])
+    records = [
+        Record("random", False, bad, bad, bad, clicks),
+        Record("oracle", True, good, good, good, clicks * most),
+    ]
     return summary(ids, records, {"split": "val", "zip": "x.zip"})
 
 
@@ -48,3 +52,11 @@ def test_the_curves_are_a_picture(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert picture.shape[0] >= 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+
+def test_who_makes_more_clicks_than_its_columns_say_is_named():
+    for most, said in ((1, False), (4, True)):
+        console = Console(file=io.StringIO(), width=80)
+        print_table(_report(most), console)
+        shown = " ".join(console.file.getvalue().split())
+        assert ("clicks on average, all in the first step: oracle 8" in shown) is said

@@ -35,6 +35,8 @@ def test_all_points_are_placed_at_once_and_the_answer_stays(env):
     _, (record,) = evaluate(env, [baseline], list(range(4)), 3)
     assert (record.answer_iou[:, :1] == record.answer_iou).all()
     assert record.answer_iou.mean() > 0.05
+    placed = [len(map_clicks(env.features.maps, env.fixed_episode(index), 0.8)) for index in range(4)]
+    assert record.clicks_placed.tolist() == placed
     assert not record.uses_ground_truth
 
 
