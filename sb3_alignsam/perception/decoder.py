@@ -12,7 +12,9 @@ LAYER_NORM_EPS = 1e-5
 
 
 class ClickDecoder(nn.Module):
-    """Prompt encoder and mask decoder of Segment Anything (Kirillov et al. 2023, section 3).
+    """Prompt encoder and mask decoder of Segment Anything (Kirillov et al. 2023, section 3), by transformers' modules.
+
+    It holds the weights and is what training runs; `FrozenDecoder` is how a `Segmenter` uses them.
 
     :param prompt_encoder: transformers' module, for a square image of a square embedding.
     :param mask_decoder: transformers' module, of the same width.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +15,14 @@ from torch.nn import functional as F
 from sb3_alignsam.perception.clicks import Clicks
 from sb3_alignsam.perception.decoder import ClickDecoder
 from sb3_alignsam.perception.fingerprints import fingerprint
+from sb3_alignsam.perception.frozen_decoder import FrozenDecoder
 from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape, to_square
 
 MASK_THRESHOLD = 0.0
 """A pixel belongs to the mask where its logit is above this (Segment Anything, `Sam.mask_threshold`)."""
+CPU_BATCH_BYTES = 4 * 2**20
+"""Bytes of float32 embeddings that a processor decodes at once: what it works on should fit its caches. Of RepViT-SAM
+that is one image, of the embedded SAM sixteen."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Segmenter:
         encoder = encoder.eval().requires_grad_(False).to(self.device, dtype)
         self._encoder = encoder.to(memory_format=th.channels_last)
         self._decoder = decoder.eval().requires_grad_(False).cast(self.device, dtype)
+        self._decode = FrozenDecoder(self._decoder)
         self._mean = np.asarray(pixel_mean, np.float32)
         self._std = np.asarray(pixel_std, np.float32)
 
@@ -127,7 +133,7 @@ class Segmenter:
         previous: th.Tensor | None = None,
         multimask: bool | None = None,
     ) -> Masks:
-        """Masks for one prompt an image. Images with equally many clicks run as one batch, nothing is padded.
+        """Masks for one prompt an image. Images with equally many clicks run as a batch, nothing is padded.
 
         :param embeddings: (B, C, h, w), any floating-point type.
         :param clicks: B of them, in pixels of each original image.
@@ -149,13 +155,20 @@ class Segmenter:
         candidates = 3 if multimask else 1
         low_res = th.empty(len(counts), candidates, self.low_res_size, self.low_res_size, device=self.device)
         iou = th.empty(len(counts), candidates, device=self.device)
-        for count in sorted(set(counts)):
-            rows = [row for row, each in enumerate(counts) if each == count]
-            masks = self._decode(embeddings, clicks, image_sizes, previous, multimask, rows)
-            low_res[rows], iou[rows] = masks
+        for rows in self._batches(counts):
+            low_res[rows], iou[rows] = self._segment_rows(embeddings, clicks, image_sizes, previous, multimask, rows)
         return Masks(low_res, iou, tuple(image_sizes), self.image_size)
 
-    def _decode(
+    def _batches(self, counts: Sequence[int]) -> Iterator[list[int]]:
+        """Rows that are decoded at once: of equally many clicks, and on a processor no more than is good for it."""
+        most = len(counts)
+        if self.device.type == "cpu":
+            most = max(CPU_BATCH_BYTES // (4 * math.prod(self.embedding_shape)), 1)
+        for count in sorted(set(counts)):
+            rows = [row for row, each in enumerate(counts) if each == count]
+            yield from (rows[start : start + most] for start in range(0, len(rows), most))
+
+    def _segment_rows(
         self,
         embeddings: th.Tensor,
         clicks: Sequence[Clicks],
@@ -166,7 +179,7 @@ class Segmenter:
     ) -> tuple[th.Tensor, th.Tensor]:
         points = np.stack([to_square(clicks[r].points_xy, *image_sizes[r], self.image_size) for r in rows])
         labels = np.stack([clicks[r].labels for r in rows])
-        low_res, iou = self._decoder(
+        low_res, iou = self._decode(
             embeddings[rows].to(self.device, self.dtype),
             th.from_numpy(points).to(self.device),
             th.from_numpy(labels).to(self.device),

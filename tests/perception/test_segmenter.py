@@ -109,7 +109,8 @@ def test_clicks_a_pixel_apart_are_told_apart_in_half_precision(dtype):
             pixel_std=(1, 1, 1), dtype=each,
         )  # fmt: skip
         seen = sparse[each] = []
-        decoder.prompt_encoder.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0][0, 0, 0].float()))
+        encoding = decoder.prompt_encoder.shared_embedding
+        encoding.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out[0, 0, 0].float()))
         for x in (1001, 1002, 1003):
             clicks = [Clicks(np.array([[x, 700]]), np.array([1]))]
             masks = sam.segment(th.ones(1, 32, 8, 8), clicks, [(1024, 1024)])
