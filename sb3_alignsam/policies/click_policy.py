@@ -9,6 +9,7 @@ from typing import Any
 import torch as th
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
@@ -75,6 +76,14 @@ def _use_logits(policy: Any, lr_schedule: Schedule) -> None:
     policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
 
+def _features(policy: Any, obs: dict[str, th.Tensor], extractor: Any) -> th.Tensor:
+    """As SB3's policies do, but arrays of half precision stay so: the extractors convert them where it costs least."""
+    half = {key: value for key, value in obs.items() if value.dtype == th.float16}
+    others = {key: value for key, value in obs.items() if key not in half}
+    preprocessed = preprocess_obs(others, policy.observation_space, normalize_images=policy.normalize_images)
+    return extractor({**preprocessed, **half})
+
+
 class ClickPolicy(MultiInputActorCriticPolicy):
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
@@ -87,6 +96,11 @@ class ClickPolicy(MultiInputActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        if not self.share_features_extractor:
+            return super().extract_features(obs, features_extractor)
+        return _features(self, obs, features_extractor or self.features_extractor)
 
 
 class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
@@ -101,6 +115,11 @@ class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        if not self.share_features_extractor:
+            return super().extract_features(obs, features_extractor)
+        return _features(self, obs, features_extractor or self.features_extractor)
 
 
 def _own_extractor(policy: type, extractor: type[ClickFeaturesExtractor], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from torch.utils.checkpoint import checkpoint
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
-from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid, with_summary
+from sb3_alignsam.policies.layers import (
+    Condition,
+    ConditionedBlock,
+    EmbeddingReader,
+    grid_places,
+    to_grid,
+    with_summary,
+)
 
 REQUIRED_KEYS = ("sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps")
 SIMILARITIES = 3
@@ -55,10 +62,10 @@ class CrossAttention(nn.Module):
 class ExplicitExtractor(ClickFeaturesExtractor):
     """Features of the Explicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.3), for any embedding size.
 
-    One convolutional path reads the embedding e weighted by the mask probability p, ``e·p + e``; another reads the
-    similarity maps; cross-attention over the places of one sample, queries from SAM and keys and values from CLIP, adds
-    the second to the first. The category's index is not read, only how it looks: so a policy can be used on categories
-    that it was not trained on.
+    One convolutional path reads the embedding e weighted by the mask probability p, ``e·p + e`` (`EmbeddingReader`);
+    another reads the similarity maps; cross-attention over the places of one sample, queries from SAM and keys and
+    values from CLIP, adds the second to the first. The category's index is not read, only how it looks: so a policy can
+    be used on categories that it was not trained on.
 
     :param observation_space: Dict space of a click environment; reads `REQUIRED_KEYS`, ``excluded_mask`` if sent, and
         ``clip_tokens`` with `use_tokens`.
@@ -99,9 +106,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         self.seen_maps: dict[str, th.Tensor] | None = {} if keep_maps else None
         self._has_excluded = "excluded_mask" in observation_space.spaces
         steps = get_flattened_obs_dim(observation_space["num_steps"])
-        # Non-overlapping windows, down to few channels and to about the click grid at once: so it stays cheap.
-        window = max(height // side, 1)
-        self.reduce = nn.Conv2d(embedding_channels, channels, window, stride=window)
+        self.reader = EmbeddingReader(embedding_channels, channels, max(height // side, 1))
         self.reduce_condition = Condition(steps, channels)
         self.look = nn.Sequential(
             nn.Conv2d(SIMILARITIES, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
@@ -144,9 +149,9 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         """Both paths, joined, before the residual blocks; (B, map_channels, G, G)."""
         side = self.map_shape[1]
         probability = observations["sam_pred_mask_prob"].float()
-        embedding = observations["sam_image_embeddings"].float()
         steps = observations["num_steps"].flatten(1)
-        sam = to_grid(F.relu(self.reduce_condition(self.reduce(embedding * probability + embedding), steps)), side)
+        read, _ = self.reader(observations["sam_image_embeddings"], probability)
+        sam = to_grid(F.relu(self.reduce_condition(read, steps)), side)
         clip = self.look(similarity)
         if self.project is not None:
             clip = clip + to_grid(self.project(observations["clip_tokens"].float()), side)

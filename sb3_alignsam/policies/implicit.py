@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
-from sb3_alignsam.policies.layers import Condition, ConditionedBlock, grid_places, to_grid, with_summary
+from sb3_alignsam.policies.layers import (
+    Condition,
+    ConditionedBlock,
+    EmbeddingReader,
+    grid_places,
+    to_grid,
+    with_summary,
+)
 
 REQUIRED_KEYS = ("sam_image_embeddings", "target_category", "sam_pred_mask_prob", "click_map", "num_steps")
 QUERIES = 4
@@ -19,8 +26,8 @@ QUERIES = 4
 class ImplicitExtractor(ClickFeaturesExtractor):
     """Features of the Implicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.2), for any embedding size.
 
-    The embedding e is weighted by the mask probability p as ``e·p + e`` and reduced to few channels on the click grid
-    at once, because on a CPU it is PPO's update that costs, not SAM. Clicks, mask and position join there; the target
+    The embedding e is weighted by the mask probability p as ``e·p + e`` and reduced to few channels on the click grid,
+    see `EmbeddingReader`. Clicks, mask and position join there; the target
     category and the step condition every layer. Each category also has learnt queries, whose products with the
     embedding are maps of their own: the shortest way from what is asked for and what lies there to a click.
 
@@ -46,9 +53,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         side = self.map_shape[1]
         self._has_excluded = "excluded_mask" in observation_space.spaces
         condition_dim = sum(get_flattened_obs_dim(observation_space[key]) for key in ("target_category", "num_steps"))
-        # Non-overlapping windows, down to few channels and to about the click grid at once: so it stays cheap.
-        window = max(height // side, 1)
-        self.reduce = nn.Conv2d(embedding_channels, channels, window, stride=window)
+        self.reader = EmbeddingReader(embedding_channels, channels, max(height // side, 1))
         self.reduce_condition = Condition(condition_dim, channels)
         self.queries = nn.Linear(
             get_flattened_obs_dim(observation_space["target_category"]), QUERIES * embedding_channels
@@ -64,21 +69,16 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         """:param observations: as SB3's `preprocess_obs` makes them: floats, categories and steps one-hot.
         :return: (B, features_dim) float32."""
         probability = observations["sam_pred_mask_prob"].float()
-        embedding = observations["sam_image_embeddings"].float()
+        embedding = observations["sam_image_embeddings"]
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
-        features = self.reduce_condition(self.reduce(embedding * probability + embedding), condition)
-        features = F.relu(features)
-        answers = self._answers(to_grid(embedding, self.map_shape[1]), observations["target_category"].flatten(1))
+        category = observations["target_category"].flatten(1)
+        queries = self.queries(category).unflatten(1, (QUERIES, -1)) / embedding.shape[1] ** 0.5
+        features, answers = self.reader(embedding, probability, queries)
+        features = F.relu(self.reduce_condition(features, condition))
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
-        grid = [to_grid(each, self.map_shape[1]) for each in (features, probability, excluded)]
+        grid = [to_grid(each, self.map_shape[1]) for each in (features, answers, probability, excluded)]
         clicks = observations["click_map"].float()
-        features = self.join(th.cat([*grid, answers, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
+        features = self.join(th.cat([*grid, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
         for block in self.blocks:
             features = block(features, condition)
         return with_summary(F.relu(features), condition, self.summarise)
-
-    def _answers(self, embedding: th.Tensor, category: th.Tensor) -> th.Tensor:
-        """Products of the category's queries with the embedding at each patch, (B, QUERIES, G, G)."""
-        queries = self.queries(category).unflatten(1, (QUERIES, -1))
-        products = queries @ embedding.flatten(2) / embedding.shape[1] ** 0.5
-        return products.unflatten(2, embedding.shape[2:])

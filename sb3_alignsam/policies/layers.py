@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch as th
 from torch import nn
 from torch.nn import functional as F
+
+PART_BYTES = 4 * 2**20
+"""Bytes of float32 embeddings that `products` has in memory at once on a processor: about what its caches hold."""
 
 
 class Condition(nn.Module):
@@ -20,6 +25,37 @@ class Condition(nn.Module):
         return features * (1 + scale) + shift
 
 
+class EmbeddingReader(nn.Module):
+    """Reads SAM's embedding e, weighted by the mask probability p as ``e·p + e``, into few channels on a coarse grid.
+
+    To few channels first, then by non-overlapping windows to about the click grid: so an update stays as cheap as a
+    click, since the embedding is the only array here that is large, and it is read once.
+
+    :param embedding_channels: of e. :param channels: it is reduced to. :param window: side of a window in cells of e.
+    """
+
+    def __init__(self, embedding_channels: int, channels: int, window: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(embedding_channels, channels, bias=False)
+        self.gather = nn.Conv2d(channels, channels, window, stride=window)
+
+    def forward(
+        self, embedding: th.Tensor, probability: th.Tensor, queries: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """:param embedding: (B, C, h, w). :param probability: (B, 1, h, w).
+        :param queries: (B, Q, C), whose products with each cell of e, unweighted, are asked for too; None: Q is 0.
+        :return: the reduced embedding, (B, channels, h / window, w / window), and the products, (B, Q, h, w)."""
+        weights = self.reduce.weight.expand(len(embedding), -1, -1)
+        if queries is not None:
+            weights = th.cat([weights, queries], dim=1)
+        if th.is_autocast_enabled(weights.device.type):
+            weights = weights.to(th.get_autocast_dtype(weights.device.type))
+        read = products(weights, embedding.flatten(2)).unflatten(2, embedding.shape[2:])
+        channels = self.reduce.out_features
+        # A factor of each cell commutes with a sum over channels: this is the reduction of e·p + e.
+        return self.gather(read[:, :channels] * (1 + probability)), read[:, channels:]
+
+
 class ConditionedBlock(nn.Module):
     """A residual 3×3 convolution conditioned on what is asked for, or on the step."""
 
@@ -32,6 +68,46 @@ class ConditionedBlock(nn.Module):
 
     def forward(self, features: th.Tensor, condition: th.Tensor) -> th.Tensor:
         return features + self.mix(F.relu(self.condition(self.norm(features), condition)))
+
+
+class _Products(th.autograd.Function):
+    """See `products`."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
+        ctx.save_for_backward(embedding)
+        result = weights.new_empty(*weights.shape[:2], embedding.shape[2])
+        for part in _parts(embedding):
+            th.bmm(weights[part], embedding[part].to(weights.dtype), out=result[part])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: th.Tensor) -> tuple[th.Tensor, None]:
+        (embedding,), (gradient,) = ctx.saved_tensors, gradients
+        result = gradient.new_empty(*gradient.shape[:2], embedding.shape[1])
+        for part in _parts(embedding):
+            th.bmm(gradient[part], embedding[part].to(gradient.dtype).transpose(1, 2), out=result[part])
+        return result, None
+
+
+def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
+    """``weights @ embedding`` where the embedding is large, of half precision and no parameter.
+
+    The embedding is converted a few images at a time, forward and backward: all of it in float32 would be the largest
+    array of an update by far, and on a processor writing and reading that is what an update would spend its time on.
+
+    :param weights: (B, K, C). :param embedding: (B, C, N), of any floating-point type; gets no gradient.
+    :return: (B, K, N) of the weights' type.
+    """
+    return _Products.apply(weights, embedding)
+
+
+def _parts(embedding: th.Tensor) -> list[slice]:
+    """Images that are converted at once: all of them on an accelerator."""
+    size, most = len(embedding), len(embedding)
+    if embedding.device.type == "cpu":
+        most = max(PART_BYTES // (4 * embedding[0].numel()), 1)
+    return [slice(start, start + most) for start in range(0, size, most)]
 
 
 def grid_places(side: int) -> th.Tensor:

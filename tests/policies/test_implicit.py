@@ -93,9 +93,9 @@ def test_it_serves_sb3s_own_policy_as_a_plain_extractor():
     env = make_env("SamSegShapes-v0", {"split": "dev", "max_steps": 2})
     kwargs = {"features_extractor_class": ImplicitExtractor}
     model = PPO("MultiInputPolicy", env, n_steps=4, batch_size=4, n_epochs=1, policy_kwargs=kwargs, device="cpu")
-    before = model.policy.features_extractor.reduce.weight.clone()
+    before = model.policy.features_extractor.reader.reduce.weight.clone()
     model.learn(4)
-    assert not th.equal(before, model.policy.features_extractor.reduce.weight)
+    assert not th.equal(before, model.policy.features_extractor.reader.reduce.weight)
 
 
 def test_its_cost_at_full_size_is_of_the_order_of_a_click():
