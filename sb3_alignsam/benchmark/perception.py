@@ -104,7 +104,7 @@ def _hit_row(segmenter: Segmenter, image: np.ndarray, timed: Timed) -> dict[str,
     """An embedding out of the feature cache, the digest of the image's pixels included."""
     with TemporaryDirectory() as folder, FeatureCache(folder, limit_gb=0.1) as cache:
         features = FrozenFeatures(segmenter, cache=cache)
-        row = timed("cache hit", lambda: features.embedding(image), None)
+        row = timed("cache hit", lambda: features.of(image), None)
         assert features.computed == 1
     return row
 

@@ -34,9 +34,7 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 )
 @click.option("--hyperparams", "-params", multiple=True, metavar="KEY:VALUE ...", help="Replace hyperparameters.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Keywords of the environment.")
-@click.option(
-    "--vec-env", type=click.Choice(list(VEC_ENVS)), default="subproc", show_default=True, help="Kind of VecEnv."
-)
+@click.option("--vec-env", type=click.Choice(VEC_ENVS), default="batched", show_default=True, help="Kind of VecEnv.")
 @click.option("--eval-freq", default=5000, show_default=True, help="Steps between evaluations on dev; 0: none.")
 @click.option("--eval-episodes", default=100, show_default=True, help="Episodes of dev to evaluate on.")
 @click.option("--save-freq", default=0, show_default=True, help="Steps between rl_model_*_steps.zip; 0: none.")

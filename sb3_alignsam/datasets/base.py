@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ class Sample:
     image_id: int
     instance_ids: tuple[int, ...]
 
-    @property
+    @cached_property
     def union(self) -> np.ndarray:
         """Pixels of any instance of the category, (H, W) bool."""
         return np.asarray(self.instances.any(axis=0))
@@ -63,8 +64,11 @@ class Dataset(Protocol):
         :raises InputError: a name is not in `categories`.
         """
 
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw the index of an episode to train on; cheap, so that what it stands for can be loaded elsewhere."""
+
     def sample(self, rng: np.random.Generator, categories: Sequence[str] | None = None) -> Sample:
-        """Draw one episode; with `categories`, one whose target is among them."""
+        """Draw one episode, ``get(draw(rng))``; with `categories`, one whose target is among them."""
 
     def get(self, index: int) -> Sample:
         """The episode of that index, always the same, ``0 <= index < len(self)``."""

@@ -80,22 +80,27 @@ class CocoDataset:
         :raises InputError: a name is unknown, or no image holds one; the targets stay as they were.
         """
         self._pairs = self._pairs_of(categories)
+        self._starts = _first_of_each_image(self._pairs)
         targets = self.categories if categories is None else categories
         ids = [identity for identity, name in self._content.categories.items() if name in targets]
         return ids, np.unique(self._pairs[:, 0]).tolist()
 
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of an episode: an image that holds a target, each as likely, then one of its target categories,
+        each as likely. So a crowded photograph is drawn no more often than a plain one."""
+        return _draw(rng, self._starts, len(self._pairs))
+
     def sample(self, rng: np.random.Generator, categories: Sequence[str] | None = None) -> Sample:
-        """Draw one episode: an image that holds a target, each as likely, then one of its target categories, each as
-        likely. So a crowded photograph is drawn no more often than a plain one.
+        """Draw one episode, see `draw`.
 
         :param categories: the draw's target categories, in place of the configured ones.
         :raises InputError: a name is unknown, no image holds one of them, or a file is missing or malformed.
         """
-        pairs = self._pairs if categories is None else self._pairs_of(categories)
-        starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
-        chosen = int(rng.integers(len(starts)))
-        end = starts[chosen + 1] if chosen + 1 < len(starts) else len(pairs)
-        return self._read_sample(*pairs[rng.integers(starts[chosen], end)].tolist())
+        pairs, starts = self._pairs, self._starts
+        if categories is not None:
+            pairs = self._pairs_of(categories)
+            starts = _first_of_each_image(pairs)
+        return self._read_sample(*pairs[_draw(rng, starts, len(pairs))].tolist())
 
     def get(self, index: int) -> Sample:
         """The episode of that index, always the same.
@@ -109,7 +114,7 @@ class CocoDataset:
 
     def image_indices(self) -> list[int]:
         """The first episode of each image."""
-        return np.flatnonzero(np.diff(self._pairs[:, 0], prepend=-1)).tolist()
+        return self._starts.tolist()
 
     def _usable_pairs(self, keep_image: Callable[[int], bool] | None) -> np.ndarray:
         """Image id and category id of every possible episode, in order, (N, 2) int64."""
@@ -178,6 +183,18 @@ class CocoDataset:
         entry = self._content.images[image_id]
         source = f"{self.annotation_file}: annotation {annotation.id}"
         return decode_segmentation(annotation.segmentation, entry.height, entry.width, source)
+
+
+def _first_of_each_image(pairs: np.ndarray) -> np.ndarray:
+    """Rows of (image id, category id) pairs, ascending, at which another image begins."""
+    return np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
+
+
+def _draw(rng: np.random.Generator, starts: np.ndarray, total: int) -> int:
+    """A row: first an image, by where its rows start, then one of its rows."""
+    chosen = int(rng.integers(len(starts)))
+    end = starts[chosen + 1] if chosen + 1 < len(starts) else total
+    return int(rng.integers(starts[chosen], end))
 
 
 def _find_annotations(root: Path, split: str, annotations: str | Path | None) -> Path:

@@ -61,10 +61,14 @@ class ShapesDataset:
         rounds, rest = divmod(self._total, len(CATEGORIES))
         return rounds * len(self._targets) + sum(target < rest for target in self._targets)
 
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of a scene, each as likely."""
+        return int(rng.integers(len(self)))
+
     def sample(self, rng: np.random.Generator, categories: Sequence[str] | None = None) -> Sample:
         """A scene drawn uniformly, with its own target or with one of `categories`."""
         if categories is None:
-            return self.get(int(rng.integers(len(self))))
+            return self.get(self.draw(rng))
         targets = [CATEGORIES.index(name) for name in check_categories(categories, CATEGORIES, "shapes")]
         target = int(rng.choice(targets))
         rounds = self._total // len(CATEGORIES)

@@ -67,15 +67,10 @@ def fill_cache(env: SamSegEnv, plan: CachePlan) -> Iterator[bool]:
     for index in plan.indices:
         image = env.dataset.get(index).image
         before = env.features.computed
-        _look_at(env, image)
+        env.features.of(image)
         computed = env.features.computed
         if computed > before:
-            _look_at(env, image)
+            env.features.of(image)
             if env.features.computed > computed:
                 raise RunError(f"features cannot be kept in {cache.folder}: is the disk full, or read-only?")
         yield computed > before
-
-
-def _look_at(env: SamSegEnv, image: np.ndarray) -> None:
-    env.features.embedding(image)
-    env.features.tokens(image)

@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 
 from sb3_alignsam.datasets.base import Sample
-from sb3_alignsam.envs.rewards import Score, mask_score
+from sb3_alignsam.envs.rewards import MaskScores, Score, mask_scores
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click, Clicks
 from sb3_alignsam.perception.segmenter import MASK_THRESHOLD, Segmenter, upsample_logits
@@ -26,11 +26,13 @@ class Answer:
     """A full-size mask and what is known of it.
 
     :param mask: (H, W) bool. :param predicted_iou: the segmenter's own estimate, 0 for the empty mask at the start.
-    :param score: IoU or Dice with ground truth, for rewards and metrics only.
+    :param scores: IoU and Dice with ground truth, for rewards and metrics only.
+    :param score: the one of them that the episode is scored by.
     """
 
     mask: np.ndarray
     predicted_iou: float
+    scores: MaskScores
     score: float
 
 
@@ -68,8 +70,15 @@ class ClickEpisode:
         self.found = self.found if self.found.size else np.zeros(len(self.sample.instances), bool)
         self.excluded = self.excluded if self.excluded.size else np.zeros(shape, bool)
         empty = np.zeros(shape, bool)
-        self.last = self.answer = Answer(empty, 0.0, self.score(empty))
+        self.last = self.answer = self._answer(empty, 0.0)
         self.best_score = self.answer.score
+        self._uploaded: th.Tensor | None = None
+
+    def embedding_on(self, device: th.device) -> th.Tensor:
+        """SAM's image embedding on a device, (C, h, w) float16; uploaded once, on a processor the array itself."""
+        if self._uploaded is None or self._uploaded.device != device:
+            self._uploaded = th.from_numpy(self.embedding).to(device)
+        return self._uploaded
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -83,7 +92,7 @@ class ClickEpisode:
         left = np.flatnonzero(~self.found)
         if not len(left):
             return np.zeros(self.image_size, bool)
-        overlaps = [mask_score(mask, self.sample.instances[index], self.ignore) for index in left]
+        overlaps = [mask_scores(mask, self.sample.instances[index], self.ignore).iou for index in left]
         if max(overlaps) == 0:  # Nothing is touched yet: the largest instance stands for the target.
             overlaps = [float(np.count_nonzero(self.sample.instances[index])) for index in left]
         return self.sample.instances[left[int(np.argmax(overlaps))]]
@@ -93,9 +102,9 @@ class ClickEpisode:
         """Pixels that count for nothing, (H, W) bool."""
         return self.sample.ignore
 
-    def score(self, mask: np.ndarray, kind: Score | None = None) -> float:
-        """Score of a mask against ground truth, in [0, 1]; of the episode's own kind where none is named."""
-        return mask_score(mask, self.gt(mask), self.ignore, kind or self.score_kind)
+    def _answer(self, mask: np.ndarray, predicted_iou: float) -> Answer:
+        scores = mask_scores(mask, self.gt(mask), self.ignore)
+        return Answer(mask, predicted_iou, scores, scores.iou if self.score_kind == "iou" else scores.dice)
 
     def wanted(self) -> np.ndarray:
         """Where a positive click agrees with ground truth: any instance that is still to be found, (H, W) bool."""
@@ -125,7 +134,7 @@ class ClickEpisode:
         best = int(iou.argmax())
         logits = upsample_logits(low_res[best : best + 1], self.image_size, image_size)[0]
         mask = (logits > MASK_THRESHOLD).cpu().numpy() & ~self.excluded
-        self.last = Answer(mask, float(iou[best]), self.score(mask))
+        self.last = self._answer(mask, float(iou[best]))
         first = self.low_res is None
         self.low_res = low_res[best : best + 1].clone()
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
@@ -138,7 +147,7 @@ class ClickEpisode:
         The answer's pixels are excluded from then on, whether or not it found an instance; without a new found
         instance there is no next one, since the same clicks would be made again.
         """
-        overlaps = [mask_score(self.answer.mask, each, self.ignore) for each in self.sample.instances]
+        overlaps = [mask_scores(self.answer.mask, each, self.ignore).iou for each in self.sample.instances]
         hits = np.array([overlap >= FOUND_IOU for overlap in overlaps], bool) & ~self.found
         found = self.found | hits
         if self.target != "instance" or not hits.any() or found.all():
@@ -166,8 +175,8 @@ def click_together(
             episode.place(click)
         groups.setdefault((len(episode.clicks) == 1, episode.low_res is None), []).append(episode)
     for group in groups.values():
-        previous = None if group[0].low_res is None else th.stack([_logits(episode) for episode in group])
-        embeddings = th.from_numpy(np.stack([episode.embedding for episode in group]))
+        previous = None if group[0].low_res is None else [_logits(episode) for episode in group]
+        embeddings = [episode.embedding_on(segmenter.device) for episode in group]
         prompts = [Clicks.of(episode.clicks) for episode in group]
         masks = segmenter.segment(embeddings, prompts, [episode.image_size for episode in group], previous)
         for row, episode in enumerate(group):

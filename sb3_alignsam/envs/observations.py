@@ -28,6 +28,15 @@ ALL_KEYS = (
     "excluded_mask",
     "num_steps",
 )
+CONSTANT_KEYS = (
+    "sam_image_embeddings",
+    "clip_similarity",
+    "clip_tokens",
+    "target_category",
+    "image",
+    "excluded_mask",
+)
+"""Keys that do not change within an episode."""
 TEXT_KEYS = ("clip_similarity", "clip_tokens")
 """Keys that need a text model."""
 DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key not in ("image", "clip_tokens"))
@@ -98,6 +107,14 @@ class Observations:
     def of(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
         """The observation of an episode after `steps` actions; every array is new."""
         return {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys}
+
+    def constants(self, episode: ClickEpisode) -> dict[str, Any]:
+        """The part of the observation that is the same until the episode ends; every array is new."""
+        return {key: getattr(self, f"_{key}")(episode, 0) for key in self.keys if key in CONSTANT_KEYS}
+
+    def changing(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
+        """The rest of it after `steps` actions; every array is new."""
+        return {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys if key not in CONSTANT_KEYS}
 
     def _sam_image_embeddings(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         # A copy: users keep what they are handed, and gymnasium checks that no two observations share memory.

@@ -13,17 +13,26 @@ from sb3_alignsam.errors import InputError
 Score = Literal["iou", "dice"]
 
 
-def mask_score(mask: np.ndarray, gt: np.ndarray, ignore: np.ndarray, kind: Score = "iou") -> float:
-    """IoU or Dice of a mask, in [0, 1], ignored pixels left out; 1 where mask and ground truth are both empty.
+@dataclass(frozen=True)
+class MaskScores:
+    """How well a mask agrees with ground truth, each in [0, 1]; 1 where both are empty."""
+
+    iou: float
+    dice: float
+
+
+def mask_scores(mask: np.ndarray, gt: np.ndarray, ignore: np.ndarray) -> MaskScores:
+    """IoU and Dice of a mask, ignored pixels left out.
 
     :param mask: (H, W) bool. :param gt: (H, W) bool. :param ignore: (H, W) bool.
     """
     counted = ~ignore
-    overlap = int(np.count_nonzero(mask & gt & counted))
-    total = int(np.count_nonzero(mask & counted)) + int(np.count_nonzero(gt & counted))
+    inside = mask & counted
+    overlap = int(np.count_nonzero(inside & gt))
+    total = int(np.count_nonzero(inside)) + int(np.count_nonzero(gt & counted))
     if total == 0:
-        return 1.0
-    return overlap / (total - overlap) if kind == "iou" else 2 * overlap / total
+        return MaskScores(1.0, 1.0)
+    return MaskScores(overlap / (total - overlap), 2 * overlap / total)
 
 
 @dataclass(frozen=True)

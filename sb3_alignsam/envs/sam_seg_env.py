@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +15,14 @@ from gymnasium import spaces
 from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
 from sb3_alignsam.envs.click_grid import ClickGrid
-from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target
+from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
 from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
 from sb3_alignsam.envs.rewards import RewardWeights, Score, gain_term, hit_term, label_term
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
-from sb3_alignsam.perception.frozen_features import FrozenFeatures, open_cache
+from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures, open_cache
 from sb3_alignsam.perception.loading import shared_segmenter
 from sb3_alignsam.perception.segmenter import Segmenter
 from sb3_alignsam.perception.text_models import shared_text_model
@@ -34,6 +37,21 @@ _CHOICES = {
     "gain_against": ("last", "best"),
     "answer": ("best_predicted", "last"),
 }
+
+
+@dataclass
+class _Turn:
+    """One step between the choice of its click and its mask.
+
+    :param terms: of the reward. :param last: score of the answer before. :param best: highest score before.
+    :param stopped: whether the action was *stop*. :param clicked: whether a click was placed.
+    """
+
+    terms: dict[str, float]
+    last: float
+    best: float
+    stopped: bool
+    clicked: bool
 
 
 class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
@@ -138,10 +156,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             observation_keys,
             self.features.maps,
         )
-        self.observation_space: spaces.Space[dict[str, Any]] = self.observations.space()
+        self.observation_space: spaces.Dict = self.observations.space()
         self.action_space = spaces.Discrete(self.grid.num_actions)
         self.render_mode, self.render_size = render_mode, render_size
         self._episode: ClickEpisode | None = None
+        self._turn: _Turn | None = None
         self._steps = 0
         self._reward = 0.0
 
@@ -152,6 +171,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             raise RuntimeError("call reset() first")
         return self._episode
 
+    @property
+    def steps(self) -> int:
+        """Actions taken in the running episode."""
+        return self._steps
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -161,61 +185,95 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         of the same image.
         """
         super().reset(seed=seed)
-        following = self._episode.next_object() if self._episode is not None and seed is None and not options else None
-        if following is not None:
-            self._episode = following
-        else:
+        episode = None if seed is not None or options else self.following_episode()
+        if episode is None:
             index = (options or {}).get("index")
-            self._episode = (
-                self._start(self.dataset.sample(self.np_random)) if index is None else self.fixed_episode(index)
-            )
-        self._steps, self._reward = 0, 0.0
-        return self.observations.of(self.episode, 0), self._info()
+            episode = self.fixed_episode(self.dataset.draw(self.np_random) if index is None else index)
+        self.begin(episode)
+        return self.observe(), self.info()
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Place one click or stop. Ends when the budget is used; nothing is ever truncated."""
-        episode = self.episode
-        last, best = episode.answer.score, episode.best_score
-        terms = {"gain": 0.0, "hit": 0.0, "label": 0.0, "repeat": 0.0, "step_cost": 0.0, "final": 0.0}
-        self._steps += 1
-        stopped = int(action) == self.grid.stop_action
-        if not stopped:
-            terms["step_cost"] = 1.0
-            if self.action_masks()[int(action)]:
-                click = self.grid.click(int(action), *episode.image_size)
-                here = (click.y, click.x)
-                wanted, ignored = bool(episode.wanted()[here]), bool(episode.ignore[here])
-                terms["label"] = label_term(click.positive, wanted, ignored)
-                terms["hit"] = hit_term(click.positive, wanted, bool(episode.last.mask[here]), ignored)
-                episode.click(click, self.segmenter)
-                terms["gain"] = gain_term(episode.answer.score, last, best, self.gain_against)
-            else:
-                terms["repeat"] = 1.0
-        terminated = stopped or self._steps >= self.max_steps
-        if terminated:
-            terms["final"] = episode.answer.score
-        self._reward = self.weights.total(terms)
-        info = self._info() | {"reward_terms": terms}
-        return self.observations.of(episode, self._steps), self._reward, terminated, False, info
+        click_together([self.episode], [self.choose(action)], self.segmenter)
+        reward, terminated, info = self.settle()
+        return self.observe(), reward, terminated, False, info
+
+    def following_episode(self) -> ClickEpisode | None:
+        """With ``target: instance``, the episode that follows on the same image; None: another image is due."""
+        return None if self._episode is None else self._episode.next_object()
 
     def fixed_episode(self, index: int) -> ClickEpisode:
         """The dataset's fixed episode `index`, fresh; the running one goes on untouched."""
-        return self._start(self.dataset.get(index))
+        sample = self.dataset.get(index)
+        return self.new_episode(sample, self.features.of(sample.image))
 
-    def _start(self, sample: Sample) -> ClickEpisode:
-        tokens, similarity = self.features.tokens(sample.image), None
-        if tokens is not None and self.features.maps is not None:
+    def new_episode(self, sample: Sample, features: ImageFeatures) -> ClickEpisode:
+        """A fresh episode of this environment's kind. :param features: of the sample's image."""
+        similarity = None
+        if features.tokens is not None and self.features.maps is not None:
             side = self.segmenter.embedding_shape[1]
-            similarity = self.features.maps.maps(tokens, sample.image.shape[:2], sample.category, side)
+            similarity = self.features.maps.maps(features.tokens, sample.image.shape[:2], sample.category, side)
         return ClickEpisode(
             sample,
-            self.features.embedding(sample.image),
+            features.embedding,
             self.target,
             self.answer_rule,
             self.score_kind,
-            tokens=tokens,
+            tokens=features.tokens,
             similarity=similarity,
         )
+
+    def begin(self, episode: ClickEpisode) -> None:
+        """Make a fresh episode the running one."""
+        self._episode, self._turn = episode, None
+        self._steps, self._reward = 0, 0.0
+
+    def choose(self, action: np.int64) -> Click | None:
+        """The first half of `step`, for those who segment several environments' clicks at once.
+
+        :return: the click to place by `click_together`; None where the action places none.
+        """
+        episode = self.episode
+        terms = {field.name: 0.0 for field in fields(RewardWeights)}
+        self._steps += 1
+        stopped = int(action) == self.grid.stop_action
+        terms["step_cost"] = float(not stopped)
+        click = None
+        if not stopped and self.action_masks()[int(action)]:
+            click = self.grid.click(int(action), *episode.image_size)
+            here = (click.y, click.x)
+            wanted, ignored = bool(episode.wanted()[here]), bool(episode.ignore[here])
+            terms["label"] = label_term(click.positive, wanted, ignored)
+            terms["hit"] = hit_term(click.positive, wanted, bool(episode.last.mask[here]), ignored)
+        elif not stopped:
+            terms["repeat"] = 1.0
+        self._turn = _Turn(terms, episode.answer.score, episode.best_score, stopped, click is not None)
+        return click
+
+    def settle(self) -> tuple[float, bool, dict[str, Any]]:
+        """The second half of `step`: reward, whether the episode is over, and info, once the click has its mask."""
+        if self._turn is None:
+            raise RuntimeError("call choose() first")
+        turn, score = self._turn, self.episode.answer.score
+        terminated = turn.stopped or self._steps >= self.max_steps
+        if turn.clicked:
+            turn.terms["gain"] = gain_term(score, turn.last, turn.best, self.gain_against)
+        if terminated:
+            turn.terms["final"] = score
+        self._turn, self._reward = None, self.weights.total(turn.terms)
+        return self._reward, terminated, self.info() | {"reward_terms": turn.terms}
+
+    def twin(self) -> SamSegEnv:
+        """Another environment of the same keywords that shares dataset and frozen networks, before its first reset."""
+        twin = copy.copy(self)
+        twin._episode = twin._turn = None
+        twin._steps, twin._reward = 0, 0.0
+        twin._np_random = twin._np_random_seed = None
+        return twin
+
+    def observe(self) -> dict[str, Any]:
+        """The observation of the running episode; every array is new."""
+        return self.observations.of(self.episode, self._steps)
 
     def action_masks(self) -> np.ndarray:
         """Which actions do something now, (num_actions,) bool; the name sb3-contrib's MaskablePPO looks for."""
@@ -233,7 +291,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         if self.render_mode is None:
             return None
         episode = self.episode
-        info = self._info()
+        info = self.info()
         headline = f"{episode.sample.category}   click {self._steps} of {self.max_steps}"
         figures = f"reward {self._reward:+.2f}   IoU {info['iou']:.2f}   predicted {info['predicted_iou']:.2f}"
         gt = episode.gt(episode.answer.mask)
@@ -241,12 +299,13 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             episode.sample.image, gt, episode.answer.mask, episode.clicks, headline, figures, self.render_size
         )
 
-    def _info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
+        """What is known of the running episode, see the class."""
         episode = self.episode
         return {
-            "iou": episode.score(episode.answer.mask, "iou"),
-            "dice": episode.score(episode.answer.mask, "dice"),
-            "last_iou": episode.score(episode.last.mask, "iou"),
+            "iou": episode.answer.scores.iou,
+            "dice": episode.answer.scores.dice,
+            "last_iou": episode.last.scores.iou,
             "predicted_iou": episode.answer.predicted_iou,
             "image_id": episode.sample.image_id,
             "category": episode.sample.category,

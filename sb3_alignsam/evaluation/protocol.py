@@ -114,8 +114,8 @@ def play(
         for row, episode in enumerate(episodes):
             answer = episode.answer
             figures[:, row, step] = (
-                episode.score(answer.mask, "iou"),
-                episode.score(episode.last.mask, "iou"),
+                answer.scores.iou,
+                episode.last.scores.iou,
                 answer.predicted_iou,
             )
     return figures[0], figures[1], figures[2]

@@ -95,6 +95,11 @@ class ClipSurgery:
         """
         return cls(*load_clip(name_or_folder), device=device, dtype=dtype)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its weights."""
+        return sum(each.numel() * each.element_size() for each in self._model.parameters())
+
     @cached_property
     def fingerprint(self) -> str:
         """Names what decides tokens and text features: both networks, their weights, the surgery and the vocabulary.

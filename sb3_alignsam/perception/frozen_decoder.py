@@ -131,8 +131,9 @@ def _of_heads(attention: SamAttention, layer: nn.Linear) -> th.Tensor:
 
 def _among_tokens(attention: SamAttention, asked: th.Tensor, values: th.Tensor) -> th.Tensor:
     """Self-attention, (B, T, C)."""
-    query, key, value = attention.q_proj(asked), attention.k_proj(asked), attention.v_proj(values)
-    mixed = F.scaled_dot_product_attention(*(_heads(attention, each) for each in (query, key, value)))
+    layers = ((attention.q_proj, asked), (attention.k_proj, asked), (attention.v_proj, values))
+    query, key, value = (_heads(attention, layer(tokens)) for layer, tokens in layers)
+    mixed = F.scaled_dot_product_attention(query, key, value)
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 

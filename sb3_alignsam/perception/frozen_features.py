@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,18 @@ from sb3_alignsam.perception.similarity import SimilarityMaps, image_tokens
 
 FORMAT = 1
 """Part of every key in the cache: to be raised when the same weights make other features of an image."""
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the frozen networks make of one image.
+
+    :param embedding: SAM's image embedding, (C, h, w) float16.
+    :param tokens: CLIP Surgery's tokens, (1+N, D) float16, see `image_tokens`; None without a text model.
+    """
+
+    embedding: np.ndarray
+    tokens: np.ndarray | None
 
 
 class FrozenFeatures:
@@ -44,22 +57,39 @@ class FrozenFeatures:
             texts = [self._text(text_model, name) for name in categories]
             self.maps = SimilarityMaps(text_model, categories, th.from_numpy(np.stack(texts)))
 
-    def embedding(self, image: np.ndarray) -> np.ndarray:
-        """SAM's embedding of an image, (C, h, w) float16. :param image: (H, W, 3) uint8 RGB."""
-        return self._kept(
-            lambda: image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image),
-            lambda: self.segmenter.encode([image])[0].to(th.float16).cpu().numpy(),
-        )
+    @property
+    def networks(self) -> tuple[Segmenter | ClipSurgery, ...]:
+        """Segmenter and, where there is one, text model."""
+        return (self.segmenter,) if self.text_model is None else (self.segmenter, self.text_model)
 
-    def tokens(self, image: np.ndarray) -> np.ndarray | None:
-        """CLIP Surgery's tokens of an image, (1+N, D) float16, see `image_tokens`; None without a text model."""
+    def of(self, image: np.ndarray) -> ImageFeatures:
+        """Features of an image, kept or computed and then kept. :param image: (H, W, 3) uint8 RGB."""
+        embedding = self._kept(
+            lambda: self._embedding_key(image), lambda: self.segmenter.encode([image])[0].to(th.float16).cpu().numpy()
+        )
         text_model = self.text_model
         if text_model is None:
+            return ImageFeatures(embedding, None)
+        tokens = self._kept(lambda: self._tokens_key(image), lambda: image_tokens(text_model, image))
+        return ImageFeatures(embedding, tokens)
+
+    def kept(self, image: np.ndarray) -> ImageFeatures | None:
+        """Features of an image if the cache has all of them, else None; no network runs."""
+        if self.cache is None:
             return None
-        kind = f"clip {FORMAT} {text_model.map_size} {text_model.device.type}"
-        return self._kept(
-            lambda: image_key(kind, text_model.fingerprint, image), lambda: image_tokens(text_model, image)
-        )
+        embedding = self.cache.get(self._embedding_key(image))
+        tokens = None if self.text_model is None else self.cache.get(self._tokens_key(image))
+        if embedding is None or (tokens is None and self.text_model is not None):
+            return None
+        return ImageFeatures(embedding, tokens)
+
+    def _embedding_key(self, image: np.ndarray) -> bytes:
+        return image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image)
+
+    def _tokens_key(self, image: np.ndarray) -> bytes:
+        assert self.text_model is not None
+        kind = f"clip {FORMAT} {self.text_model.map_size} {self.text_model.device.type}"
+        return image_key(kind, self.text_model.fingerprint, image)
 
     def _text(self, text_model: ClipSurgery, name: str) -> np.ndarray:
         """Features of a category's name over the prompt ensemble, (D,) float32."""

@@ -98,6 +98,12 @@ class Segmenter:
         """Side of the low-res logits: four times the embedding's."""
         return 4 * self.embedding_shape[1]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its weights."""
+        modules = (self._encoder, self._decoder)
+        return sum(each.numel() * each.element_size() for module in modules for each in module.parameters())
+
     @cached_property
     def fingerprint(self) -> str:
         """Names what decides an embedding: the encoder, its weights and the preprocessing; the decoder has no part.
@@ -127,18 +133,18 @@ class Segmenter:
     @th.inference_mode()
     def segment(
         self,
-        embeddings: th.Tensor,
+        embeddings: th.Tensor | Sequence[th.Tensor],
         clicks: Sequence[Clicks],
         image_sizes: Sequence[tuple[int, int]],
-        previous: th.Tensor | None = None,
+        previous: th.Tensor | Sequence[th.Tensor] | None = None,
         multimask: bool | None = None,
     ) -> Masks:
         """Masks for one prompt an image. Images with equally many clicks run as a batch, nothing is padded.
 
-        :param embeddings: (B, C, h, w), any floating-point type.
+        :param embeddings: (B, C, h, w), any floating-point type, or B of (C, h, w), which are not copied together.
         :param clicks: B of them, in pixels of each original image.
         :param image_sizes: (H, W) of each original image.
-        :param previous: low-res logits to refine, (B, 1, 4h, 4w), or None for no previous mask.
+        :param previous: low-res logits to refine, (B, 1, 4h, 4w) or B of (1, 4h, 4w), or None for no previous mask.
         :param multimask: three candidates (True) or one (False); None: three where there is a single click. Three and
             one cannot be mixed in a call: with None, either every image has a single click or none has.
         :raises ValueError: the lengths differ, or None is asked for a mixture.
@@ -170,20 +176,20 @@ class Segmenter:
 
     def _segment_rows(
         self,
-        embeddings: th.Tensor,
+        embeddings: th.Tensor | Sequence[th.Tensor],
         clicks: Sequence[Clicks],
         image_sizes: Sequence[tuple[int, int]],
-        previous: th.Tensor | None,
+        previous: th.Tensor | Sequence[th.Tensor] | None,
         multimask: bool,
         rows: list[int],
     ) -> tuple[th.Tensor, th.Tensor]:
         points = np.stack([to_square(clicks[r].points_xy, *image_sizes[r], self.image_size) for r in rows])
         labels = np.stack([clicks[r].labels for r in rows])
         low_res, iou = self._decode(
-            embeddings[rows].to(self.device, self.dtype),
+            th.stack([embeddings[row] for row in rows]).to(self.device, self.dtype),
             th.from_numpy(points).to(self.device),
             th.from_numpy(labels).to(self.device),
-            None if previous is None else previous[rows].to(self.device, self.dtype),
+            None if previous is None else th.stack([previous[row] for row in rows]).to(self.device, self.dtype),
             multimask,
         )
         return low_res.float(), iou.float()

@@ -81,6 +81,7 @@ def _features(policy: Any, obs: dict[str, th.Tensor], extractor: Any) -> th.Tens
     half = {key: value for key, value in obs.items() if value.dtype == th.float16}
     others = {key: value for key, value in obs.items() if key not in half}
     preprocessed = preprocess_obs(others, policy.observation_space, normalize_images=policy.normalize_images)
+    assert isinstance(preprocessed, dict)
     return extractor({**preprocessed, **half})
 
 

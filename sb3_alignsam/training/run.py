@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -28,9 +29,15 @@ from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+from sb3_alignsam.training.buffers import EpisodeDictRolloutBuffer, MaskableEpisodeDictRolloutBuffer
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
-from sb3_alignsam.training.vec_envs import make_vec_env
+from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
+
+BUFFERS: dict[str, type[RolloutBuffer]] = {
+    "ppo": EpisodeDictRolloutBuffer,
+    "maskable_ppo": MaskableEpisodeDictRolloutBuffer,
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class RunSettings:
 
     :param algo: ``ppo`` or ``maskable_ppo``. :param env_id: registered id. :param env_kwargs: its keywords.
     :param seed: of policy, sampling and environments. :param logs: root of the run folders.
-    :param vec_env: ``dummy`` or ``subproc``. :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
+    :param vec_env: ``batched``, ``subproc`` or ``dummy``, see `make_vec_env`.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
     :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
     :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
     """
@@ -49,7 +57,7 @@ class RunSettings:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     logs: Path = Path("logs")
-    vec_env: str = "subproc"
+    vec_env: str = "batched"
     device: str = "auto"
     eval_freq: int = 5000
     eval_episodes: int = 100
@@ -80,7 +88,9 @@ def train(
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
     kwargs = {**settings.env_kwargs, "subset": "fit"}
     try:
-        vec_env = make_vec_env(settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder)
+        vec_env = make_vec_env(
+            settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder, probe
+        )
         try:
             model = _make_model(settings, hyperparams, vec_env, device)
             model.set_logger(_logger(folder))
@@ -89,15 +99,16 @@ def train(
             try:
                 keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
                 callbacks = _callbacks(settings, keeps_maps, folder, save, report)
-                model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
+                with spared_cores(vec_env):
+                    model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
             finally:  # whatever ended it, what was learnt is kept
                 save(folder / f"{settings.env_id}.zip")
             model.logger.dump(model.num_timesteps)
             model.logger.close()
         finally:
             vec_env.close()
-    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise RunError(f"a worker process of {folder} ended unexpectedly; see above, or try --vec-env dummy") from error
+    except RunError as error:
+        raise RunError(f"{error}; what was learnt is in {folder}") from error
     return folder
 
 
@@ -108,6 +119,7 @@ def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv
         seed=settings.seed,
         device=device,
         policy_kwargs=resolve_policy_kwargs(hyperparams.policy_kwargs),
+        rollout_buffer_class=BUFFERS[settings.algo],
         **hyperparams.algorithm,
     )
 

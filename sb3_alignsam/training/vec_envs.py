@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,56 +12,72 @@ from typing import Any
 import gymnasium as gym
 import torch as th
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
-from sb3_alignsam.errors import InputError
-from sb3_alignsam.registration import register_envs
+from sb3_alignsam.envs.episode_features import EpisodeFeatures, SharingSamSegEnv
+from sb3_alignsam.envs.episodes_ahead import can_be_copied
+from sb3_alignsam.envs.making import make_env
+from sb3_alignsam.envs.sam_seg_env import SamSegEnv
+from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
+from sb3_alignsam.envs.worker_processes import TellingSubprocVecEnv
 
-VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+VEC_ENVS = ("batched", "subproc", "dummy")
 INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
 """Taken from the last info of an episode into its monitor row."""
 
 
-class OneLineErrors(gym.Wrapper):
-    """In a worker process: a file that cannot be used is one line on standard error, not a traceback."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        try:
-            return super().reset(**kwargs)
-        except InputError as error:
-            print(f"Error in a worker process: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(2) from None
-
-
 def make_vec_env(
-    env_id: str, env_kwargs: Mapping[str, Any], n_envs: int, seed: int, kind: str, monitor_folder: Path | None
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    n_envs: int,
+    seed: int,
+    kind: str,
+    monitor_folder: Path | None,
+    env: SamSegEnv | None = None,
 ) -> VecEnv:
     """Make `n_envs` monitored environments; environment i is seeded with ``seed + i``.
 
-    :param kind: ``dummy``: one after the other in this process; ``subproc``: each in a process with one thread.
-    :param monitor_folder: where ``<i>.monitor.csv`` goes; None: nothing is written.
+    :param kind: ``batched``: a `SamSegVecEnv`; ``subproc``: each in a process with one thread; ``dummy``: one after the
+        other in this process. The last two under `EpisodeFeatures`.
+    :param monitor_folder: where ``<i>.monitor.csv`` goes, of ``batched`` one file for all; None: nothing is written.
+    :param env: an environment of this id and keywords, if there is one already; ``batched`` uses it up.
     """
-    makers: list[Callable[[], gym.Env]] = [
-        partial(
-            _make_one,
-            env_id,
-            dict(env_kwargs),
-            kind == "subproc",
-            None if monitor_folder is None else str(monitor_folder / str(index)),
-        )
-        for index in range(n_envs)
-    ]
-    vec_env = VEC_ENVS[kind](makers)
+    vec_env: VecEnv
+    env = env or make_env(env_id, env_kwargs)
+    if kind != "dummy" and (kind == "subproc" or can_be_copied(env.features)):
+        # All workers are forks of one process that has imported the networks' libraries once: they start sooner and
+        # share that memory. Where this process has started workers before, it is too late and changes nothing.
+        multiprocessing.set_forkserver_preload(["__main__", "sb3_alignsam.envs.episode_features"])
+    if kind == "batched":
+        filename = None if monitor_folder is None else str(monitor_folder / "0")
+        vec_env = SamSegVecEnv(env, n_envs)
+        vec_env = VecMonitor(vec_env, filename, INFO_KEYWORDS)
+    else:
+        files = [None if monitor_folder is None else str(monitor_folder / str(index)) for index in range(n_envs)]
+        maker = partial(_make_one, env_id, env_kwargs, kind == "subproc")
+        makers: list[Callable[[], gym.Env]] = [partial(maker, file) for file in files]
+        vec_env = EpisodeFeatures((DummyVecEnv if kind == "dummy" else TellingSubprocVecEnv)(makers))
     vec_env.seed(seed)
     return vec_env
+
+
+@contextmanager
+def spared_cores(vec_env: VecEnv) -> Iterator[None]:
+    """Leave a core to each worker that runs networks.
+
+    Threads that share a core with a busy process are waited for at every product of two matrices: with all cores a
+    click took twice as long as with those that are free.
+    """
+    before = th.get_num_threads()
+    th.set_num_threads(max(before - getattr(vec_env.unwrapped, "computing_workers", 0), 1))
+    try:
+        yield
+    finally:
+        th.set_num_threads(before)
 
 
 def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monitor_file: str | None) -> gym.Env:
     if own_process:
         # Several processes that each use every core are slower than one; set before the first torch call.
         th.set_num_threads(1)
-        register_envs()
-    env = gym.make(env_id, disable_env_checker=True, **env_kwargs)
-    if own_process:
-        env = OneLineErrors(env)
-    return Monitor(env, monitor_file, info_keywords=INFO_KEYWORDS)
+    return Monitor(make_env(env_id, env_kwargs, SharingSamSegEnv), monitor_file, info_keywords=INFO_KEYWORDS)

@@ -111,7 +111,7 @@ def test_no_ground_truth_leaks_into_clicks_masks_or_answers(segmenter):
     wrong = type(sample)(
         sample.image, sample.category, sample.category_id, ~sample.instances[:1], sample.ignore, sample.image_id, (1,)
     )
-    embedding = FrozenFeatures(segmenter).embedding(sample.image)
+    embedding = FrozenFeatures(segmenter).of(sample.image).embedding
     masks = []
     for each in (sample, wrong):
         episode = ClickEpisode(each, embedding)
@@ -126,7 +126,7 @@ def test_no_ground_truth_leaks_into_clicks_masks_or_answers(segmenter):
 def test_clicking_together_equals_clicking_alone(segmenter):
     dataset = ShapesDataset("dev")
     samples = [dataset.get(index) for index in range(4)]
-    embeddings = [FrozenFeatures(segmenter).embedding(sample.image) for sample in samples]
+    embeddings = [FrozenFeatures(segmenter).of(sample.image).embedding for sample in samples]
     together = [ClickEpisode(*pair) for pair in zip(samples, embeddings, strict=True)]
     alone = [ClickEpisode(*pair) for pair in zip(samples, embeddings, strict=True)]
     for step in range(3):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,7 @@ def test_objects_already_found_show_as_excluded():
     index = next(i for i in range(40) if len(env.dataset.get(i).instances) >= 2)
     observation, _ = env.reset(options={"index": index})
     assert not observation["excluded_mask"].any()
-    env.episode.answer = type(env.episode.answer)(env.episode.sample.instances[0], 1.0, 1.0)
+    env.episode.answer = replace(env.episode.answer, mask=env.episode.sample.instances[0])
     observation, info = env.reset()
     assert info["image_id"] == env.dataset.get(index).image_id
     share = env.episode.sample.instances[0].reshape(32, 8, 32, 8).mean((1, 3))

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sb3_alignsam.envs.rewards import RewardWeights, gain_term, hit_term, label_term, mask_score
+from sb3_alignsam.envs.rewards import MaskScores, RewardWeights, gain_term, hit_term, label_term, mask_scores
 from sb3_alignsam.errors import InputError
 
 
@@ -18,23 +18,23 @@ def _half():
 def test_iou_and_dice_of_known_masks():
     mask, gt = _half()
     nothing = np.zeros((4, 4), bool)
-    assert mask_score(mask, gt, nothing, "iou") == pytest.approx(4 / 12)
-    assert mask_score(mask, gt, nothing, "dice") == pytest.approx(8 / 16)
+    assert mask_scores(mask, gt, nothing).iou == pytest.approx(4 / 12)
+    assert mask_scores(mask, gt, nothing).dice == pytest.approx(8 / 16)
 
 
 def test_ignored_pixels_count_neither_way():
     mask, gt = _half()
     ignore = mask ^ gt
-    assert mask_score(mask, gt, ignore) == 1.0
-    assert mask_score(mask, gt, mask & gt) == 0.0
+    assert mask_scores(mask, gt, ignore) == MaskScores(1.0, 1.0)
+    assert mask_scores(mask, gt, mask & gt) == MaskScores(0.0, 0.0)
 
 
 def test_an_absent_category_is_right_only_with_an_empty_answer():
     mask, _ = _half()
     nothing = np.zeros((4, 4), bool)
-    assert mask_score(nothing, nothing, nothing) == 1.0
-    assert mask_score(mask, nothing, nothing) == 0.0
-    assert mask_score(mask, nothing, mask) == 1.0  # all of the answer is ignored
+    assert mask_scores(nothing, nothing, nothing) == MaskScores(1.0, 1.0)
+    assert mask_scores(mask, nothing, nothing) == MaskScores(0.0, 0.0)
+    assert mask_scores(mask, nothing, mask) == MaskScores(1.0, 1.0)  # all of the answer is ignored
 
 
 def test_gains_against_the_last_sum_to_the_final_and_against_the_best_to_the_best():

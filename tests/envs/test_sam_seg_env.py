@@ -145,8 +145,8 @@ class _OneSample:
     def configure_targets(self, categories):
         return [self._sample.category_id], [self._sample.image_id]
 
-    def sample(self, rng, categories=None):
-        return self._sample
+    def draw(self, rng):
+        return 0
 
     def get(self, index):
         return self._sample

@@ -14,23 +14,35 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 def test_what_is_kept_is_what_was_computed_and_no_network_runs_twice(tmp_path):
     parts = load_segmenter("tiny"), load_text_model("tiny"), ("star", "ring")
     plain, first = FrozenFeatures(*parts), FrozenFeatures(*parts, FeatureCache(tmp_path))
-    expected = plain.embedding(IMAGE), plain.tokens(IMAGE)
-    assert np.array_equal(first.embedding(IMAGE), expected[0])
-    assert np.array_equal(first.tokens(IMAGE), expected[1])
+    expected = plain.of(IMAGE)
+    assert plain.kept(IMAGE) is None
+    assert first.kept(IMAGE) is None
+    _assert_equal(first.of(IMAGE), expected)
     assert first.computed == 4  # two names, an embedding and tokens
     again = FrozenFeatures(*parts, FeatureCache(tmp_path))
-    assert np.array_equal(again.embedding(IMAGE), expected[0])
-    assert np.array_equal(again.tokens(IMAGE), expected[1])
+    _assert_equal(again.of(IMAGE), expected)
+    _assert_equal(again.kept(IMAGE), expected)
     assert again.computed == 0
-    again.embedding(IMAGE + 1)
-    assert again.computed == 1
+    again.of(IMAGE + 1)
+    assert again.computed == 2
+
+
+def test_half_of_the_features_is_none_of_them(tmp_path):
+    cache = FeatureCache(tmp_path)
+    FrozenFeatures(load_segmenter("tiny"), cache=cache).of(IMAGE)
+    assert FrozenFeatures(load_segmenter("tiny"), load_text_model("tiny"), ("star",), cache).kept(IMAGE) is None
+
+
+def _assert_equal(features, expected):
+    assert np.array_equal(features.embedding, expected.embedding)
+    assert np.array_equal(features.tokens, expected.tokens)
 
 
 def test_other_weights_or_another_size_of_the_same_network_are_other_features(tmp_path):
     cache = FeatureCache(tmp_path)
     clips = [load_text_model("tiny") for _ in range(2)]
     clips[1].map_size = 128
-    sizes = [FrozenFeatures(load_segmenter("tiny"), clip, ("star",), cache).tokens(IMAGE).shape[0] for clip in clips]
+    sizes = [FrozenFeatures(load_segmenter("tiny"), clip, ("star",), cache).of(IMAGE).tokens.shape[0] for clip in clips]
     assert sizes == [1 + 15 * 20, 1 + 6 * 8]
 
 

@@ -1,0 +1,99 @@
+"""The next episodes of a batch of environments, prepared while the present ones are played."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+
+import torch as th
+
+from sb3_alignsam.datasets.ahead import Ahead
+from sb3_alignsam.datasets.base import Dataset, Sample
+from sb3_alignsam.envs.episode import ClickEpisode
+from sb3_alignsam.envs.sam_seg_env import SamSegEnv
+from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures
+
+SMALL_BYTES = 32_000_000
+"""Networks below this size are copied to worker processes, which then compute features too."""
+Found = tuple[Sample, ImageFeatures | None]
+
+
+class EpisodesAhead:
+    """Samples from worker processes, and features of their images as far as they can be had ahead.
+
+    Where the networks are small and run on a processor, workers have them too: one thread each keeps the cores busier
+    than one network after the other over all cores. Large ones, and those on an accelerator, are there once, in this
+    process: then features are looked up in the cache by a thread, and what is missing is computed when an episode is
+    taken.
+
+    :param env: what the episodes are for. :param num_workers: see `Ahead`; with 0 there is no thread either.
+    """
+
+    def __init__(self, env: SamSegEnv, num_workers: int) -> None:
+        self._env = env
+        self._threads: ThreadPoolExecutor | None = None
+        if num_workers and can_be_copied(env.features):
+            self._found: Ahead[Found] | None = Ahead(SampleAndFeatures(env.dataset, env.features), num_workers)
+            return
+        self._found = None
+        # The dataset alone, so that workers need not import any network.
+        self._samples: Ahead[Sample] = Ahead(env.dataset.get, num_workers)
+        if num_workers and env.features.cache is not None:
+            self._threads = ThreadPoolExecutor(1, "sb3-alignsam-cache")
+
+    def ask(self, index: int) -> Callable[[], ClickEpisode]:
+        """Begin to prepare the dataset's episode `index`; what is returned waits for it.
+
+        :raises InputError: when asked for or when taken: a file of the dataset cannot be used.
+        :raises RunError: likewise: a worker was killed.
+        """
+        if self._found is not None:
+            return partial(self._finish, self._found.ask(index))
+        sample = self._samples.ask(index)
+        if self._threads is None:
+            return partial(self._finish, lambda: (sample(), None))
+        return partial(self._finish, self._threads.submit(self._look_up, sample).result)
+
+    def close(self) -> None:
+        """End thread and workers."""
+        (self._samples if self._found is None else self._found).close()
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def _look_up(self, load: Callable[[], Sample]) -> Found:
+        sample = load()
+        return sample, self._env.features.kept(sample.image)
+
+    def _finish(self, find: Callable[[], Found]) -> ClickEpisode:
+        sample, features = find()
+        return self._env.new_episode(sample, features or self._env.features.of(sample.image))
+
+
+def can_be_copied(features: FrozenFeatures) -> bool:
+    """Whether worker processes may have these networks too."""
+    on_processor = all(network.device.type == "cpu" for network in features.networks)
+    return on_processor and sum(network.size_bytes for network in features.networks) < SMALL_BYTES
+
+
+class SampleAndFeatures:
+    """What a worker process gives for an index, on one thread.
+
+    :param dataset: of the samples. :param features: copied to the worker.
+    """
+
+    def __init__(self, dataset: Dataset, features: FrozenFeatures) -> None:
+        self._dataset = dataset
+        # As bytes: multiprocessing would hand over each tensor as an open file, and there are hundreds.
+        self._pickled = pickle.dumps(features)
+
+    @cached_property
+    def _features(self) -> FrozenFeatures:
+        th.set_num_threads(1)
+        features: FrozenFeatures = pickle.loads(self._pickled)
+        return features
+
+    def __call__(self, index: int) -> Found:
+        sample = self._dataset.get(index)
+        return sample, self._features.of(sample.image)
