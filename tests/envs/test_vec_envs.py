@@ -163,7 +163,7 @@ def test_an_error_in_a_worker_comes_with_its_own_traceback(where):
 
 
 def test_a_mistake_of_the_users_in_a_worker_is_one_line():
-    with pytest.raises(InputError, match="^no luck$"):
+    with pytest.raises(InputError, match=r"^no luck$"):
         _provoke("step", InputError)
 
 

@@ -13,7 +13,7 @@ from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import read_description
-from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 from tests.conftest import short_run
@@ -21,9 +21,9 @@ from tests.conftest import short_run
 SMALL = {"n_timesteps": 32, "n_steps": 8, "n_envs": 2, "batch_size": 16, "n_epochs": 1}
 
 
-def _train(logs, kind="dummy", **settings):
-    hyperparams = read_hyperparams(shipped_config("ppo", "implicit"), "SamSegShapes-v0", "ppo", SMALL)
-    run = RunSettings("ppo", "SamSegShapes-v0", logs=logs, vec_env=kind, device="cpu", eval_freq=0)
+def _train(logs, kind="dummy", algo="ppo", **settings):
+    hyperparams = read_hyperparams(shipped_config(algo, "implicit"), "SamSegShapes-v0", algo, SMALL)
+    run = RunSettings(algo, "SamSegShapes-v0", logs=logs, vec_env=kind, device="cpu", eval_freq=0)
     return train(replace(run, **settings), hyperparams, ["sb3-alignsam", "train"], lambda line: None)
 
 
@@ -63,17 +63,26 @@ def test_runs_are_numbered_and_the_same_seed_gives_the_same_weights(tmp_path):
     assert not all(th.equal(weights[0][key], weights[2][key]) for key in weights[0])
 
 
-def test_worker_processes_learn_from_the_same_episodes_as_one_process(tmp_path):
-    one, many = _train(tmp_path, "dummy"), _train(tmp_path, "subproc")
-    for index in range(2):
-        columns = []
-        for folder in (one, many):
-            with (folder / f"{index}.monitor.csv").open() as file:
-                file.readline()
-                columns.append([(row["image_id"], round(float(row["r"]), 2)) for row in csv.DictReader(file)])
-        assert columns[0] == columns[1]
-    a, b = _weights(one), _weights(many)
-    assert all(np.allclose(a[key], b[key], atol=1e-3) for key in a)
+@pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
+def test_every_kind_of_vec_env_plays_the_same_episodes_and_learns_the_same(tmp_path, algo):
+    folders = {kind: _train(tmp_path / kind, kind, algo) for kind in VEC_ENVS}
+    rows = {kind: _monitor_rows(folder) for kind, folder in folders.items()}
+    weights = {kind: _weights(folder, algo) for kind, folder in folders.items()}
+    assert len(rows["dummy"]) == 2 * 3
+    for kind in ("batched", "subproc"):
+        assert [row[0] for row in rows[kind]] == [row[0] for row in rows["dummy"]]
+        assert np.allclose([row[1] for row in rows[kind]], [row[1] for row in rows["dummy"]], atol=1e-4)
+        assert all(np.allclose(weights[kind][key], each, atol=1e-4) for key, each in weights["dummy"].items())
+
+
+def _monitor_rows(folder):
+    """Image and reward of every episode, by image."""
+    rows = []
+    for file in folder.glob("*.monitor.csv"):
+        with file.open() as lines:
+            lines.readline()
+            rows += [(int(row["image_id"]), float(row["r"])) for row in csv.DictReader(lines)]
+    return sorted(rows)
 
 
 def test_a_zip_names_the_keywords_of_its_environment(tmp_path):
@@ -152,7 +161,5 @@ def test_training_runs_on_an_accelerator(device, tmp_path):
     assert (short_run("ppo", tmp_path, device=device, eval_freq=0) / "SamSegShapes-v0.zip").is_file()
 
 
-def _weights(folder):
-    from stable_baselines3 import PPO
-
-    return PPO.load(folder / "SamSegShapes-v0.zip", device="cpu").policy.state_dict()
+def _weights(folder, algo="ppo"):
+    return ALGORITHMS[algo].load(folder / "SamSegShapes-v0.zip", device="cpu").policy.state_dict()
