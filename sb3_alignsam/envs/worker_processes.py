@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,7 +89,8 @@ class _Remote:
 
 def _told(folder: Path) -> Exception:
     """The exception for what workers have noted, the first of them."""
-    for note in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime):
+    notes = [path for path in folder.iterdir() if path.suffix != ".tmp"]
+    for note in sorted(notes, key=lambda path: path.stat().st_mtime):
         content = json.loads(note.read_text(encoding="utf-8"))
         if content["kind"] == "input":
             return InputError(content["text"])
@@ -104,7 +106,10 @@ def _noting(path: Path) -> Iterator[None]:
     except Exception as error:
         is_input = isinstance(error, InputError)
         text = str(error) if is_input else traceback.format_exc()
-        path.write_text(json.dumps({"kind": "input" if is_input else "other", "text": text}), encoding="utf-8")
+        # At once, since the parent may be reading what another worker has noted.
+        unfinished = path.with_name(path.name + ".tmp")
+        unfinished.write_text(json.dumps({"kind": "input" if is_input else "other", "text": text}), encoding="utf-8")
+        os.replace(unfinished, path)
         raise SystemExit(1) from None
 
 
