@@ -37,6 +37,8 @@ CONSTANT_KEYS = (
     "excluded_mask",
 )
 """Keys that do not change within an episode."""
+_EPISODES_OWN = ("sam_image_embeddings", "clip_similarity")
+"""Keys whose arrays an episode holds."""
 TEXT_KEYS = ("clip_similarity", "clip_tokens")
 """Keys that need a text model."""
 DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key not in ("image", "clip_tokens"))
@@ -106,10 +108,12 @@ class Observations:
 
     def of(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
         """The observation of an episode after `steps` actions; every array is new."""
-        return {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys}
+        every = {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys}
+        # Users keep what they are handed, and gymnasium checks that no two observations share memory.
+        return {key: value.copy() if key in _EPISODES_OWN else value for key, value in every.items()}
 
     def constants(self, episode: ClickEpisode) -> dict[str, Any]:
-        """The part of the observation that is the same until the episode ends; every array is new."""
+        """The part of the observation that is the same until the episode ends; arrays may be the episode's own."""
         return {key: getattr(self, f"_{key}")(episode, 0) for key in self.keys if key in CONSTANT_KEYS}
 
     def changing(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
@@ -117,12 +121,11 @@ class Observations:
         return {key: getattr(self, f"_{key}")(episode, steps) for key in self.keys if key not in CONSTANT_KEYS}
 
     def _sam_image_embeddings(self, episode: ClickEpisode, steps: int) -> np.ndarray:
-        # A copy: users keep what they are handed, and gymnasium checks that no two observations share memory.
-        return episode.embedding.copy()
+        return episode.embedding
 
     def _clip_similarity(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         assert episode.similarity is not None
-        return episode.similarity.copy()
+        return episode.similarity
 
     def _clip_tokens(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         assert self.maps is not None

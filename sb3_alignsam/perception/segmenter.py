@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 import torch as th
 from torch import nn
@@ -50,11 +51,24 @@ class Masks:
 
 def upsample_logits(low_res: th.Tensor, shape: tuple[int, int], image_size: int) -> th.Tensor:
     """Low-res logits of one image, (M, 4h, 4w), at its original (H, W); (M, H, W)."""
+    if low_res.device.type == "cpu":
+        masks = low_res.float().numpy()
+        return th.from_numpy(np.stack([_upsample_on_processor(each, shape, image_size) for each in masks]))
     square = F.interpolate(low_res[None], (image_size, image_size), mode="bilinear", align_corners=False)
     height, width = resized_shape(*shape, image_size)
     if (height, width) == shape:
         return square[0, :, :height, :width]
     return F.interpolate(square[..., :height, :width], shape, mode="bilinear", align_corners=False)[0]
+
+
+def _upsample_on_processor(low_res: np.ndarray, shape: tuple[int, int], image_size: int) -> np.ndarray:
+    """The same for one mask, by OpenCV, which takes half of torch's time; (H, W) float32."""
+    height, width = resized_shape(*shape, image_size)
+    scale = image_size // low_res.shape[0]
+    # No more than is seen after the crop, and a cell beside it that its border is interpolated with.
+    seen = low_res[: height // scale + 2, : width // scale + 2]
+    square = cv2.resize(seen, (scale * seen.shape[1], scale * seen.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(square[:height, :width], shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 class Segmenter:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
+from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, shape_of
 from sb3_alignsam.policies.layers import (
     Condition,
     ConditionedBlock,
@@ -100,13 +100,13 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
         super().__init__(observation_space, required, map_channels, vector_dim)
-        embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
+        embedding_shape = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]
         self.temperature, self.checkpointing, self.autocast = temperature, checkpointing, autocast
         self.seen_maps: dict[str, th.Tensor] | None = {} if keep_maps else None
         self._has_excluded = "excluded_mask" in observation_space.spaces
         steps = get_flattened_obs_dim(observation_space["num_steps"])
-        self.reader = EmbeddingReader(embedding_channels, channels, max(height // side, 1))
+        self.reader = EmbeddingReader(embedding_shape, channels, side)
         self.reduce_condition = Condition(steps, channels)
         self.look = nn.Sequential(
             nn.Conv2d(SIMILARITIES, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
@@ -150,7 +150,8 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         side = self.map_shape[1]
         probability = observations["sam_pred_mask_prob"].float()
         steps = observations["num_steps"].flatten(1)
-        read, _ = self.reader(observations["sam_image_embeddings"], probability)
+        rows = observations.get(EPISODE_ROWS)
+        read, _ = self.reader(observations["sam_image_embeddings"], probability, rows=rows)
         sam = to_grid(F.relu(self.reduce_condition(read, steps)), side)
         clip = self.look(similarity)
         if self.project is not None:

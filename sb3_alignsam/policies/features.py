@@ -11,6 +11,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_alignsam.errors import InputError
 
+EPISODE_ROWS = "episode_rows"
+"""Key of a minibatch that holds each episode's embedding once, (E, C, h, w): which of them a step's is, (B,) int64.
+Without it each step has its own. See `DistinctEpisodeDictRolloutBuffer`."""
+
 
 class ClickFeaturesExtractor(BaseFeaturesExtractor):
     """Base of the extractors. Their output, (B, features_dim), is a flattened map (C, G, G) followed by a vector (P,).

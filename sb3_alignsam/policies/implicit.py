@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_alignsam.policies.features import ClickFeaturesExtractor, check_size, shape_of
+from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, shape_of
 from sb3_alignsam.policies.layers import (
     Condition,
     ConditionedBlock,
@@ -49,14 +49,14 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
         super().__init__(observation_space, REQUIRED_KEYS, map_channels, vector_dim)
-        embedding_channels, height, _ = shape_of(observation_space["sam_image_embeddings"])
+        embedding_shape = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]
         self._has_excluded = "excluded_mask" in observation_space.spaces
         condition_dim = sum(get_flattened_obs_dim(observation_space[key]) for key in ("target_category", "num_steps"))
-        self.reader = EmbeddingReader(embedding_channels, channels, max(height // side, 1))
+        self.reader = EmbeddingReader(embedding_shape, channels, side)
         self.reduce_condition = Condition(condition_dim, channels)
         self.queries = nn.Linear(
-            get_flattened_obs_dim(observation_space["target_category"]), QUERIES * embedding_channels
+            get_flattened_obs_dim(observation_space["target_category"]), QUERIES * embedding_shape[0]
         )
         # Beside the features: answers to the queries, two click maps, mask, excluded objects, and the place (x, y).
         self.join = nn.Conv2d(channels + QUERIES + 6, map_channels, 1)
@@ -72,8 +72,15 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         embedding = observations["sam_image_embeddings"]
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)
         category = observations["target_category"].flatten(1)
-        queries = self.queries(category).unflatten(1, (QUERIES, -1)) / embedding.shape[1] ** 0.5
-        features, answers = self.reader(embedding, probability, queries)
+        rows = observations.get(EPISODE_ROWS)
+        # The category is constant in an episode too, so any of its steps tells what to ask its embedding.
+        asked = (
+            category
+            if rows is None
+            else category.new_empty(len(embedding), category.shape[1]).index_copy(0, rows, category)
+        )
+        queries = self.queries(asked).unflatten(1, (QUERIES, -1)) / embedding.shape[1] ** 0.5
+        features, answers = self.reader(embedding, probability, queries, rows)
         features = F.relu(self.reduce_condition(features, condition))
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
         grid = [to_grid(each, self.map_shape[1]) for each in (features, answers, probability, excluded)]

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 PART_BYTES = 4 * 2**20
-"""Bytes of float32 embeddings that `products` has in memory at once on a processor: about what its caches hold."""
+"""Bytes of float32 embeddings that are converted at once on a processor: about what its caches hold."""
+CELLS_A_PATCH = 2
+"""Cells of the embedding along a patch's side that its features are made of, where there are that many."""
 
 
 class Condition(nn.Module):
@@ -28,29 +30,46 @@ class Condition(nn.Module):
 class EmbeddingReader(nn.Module):
     """Reads SAM's embedding e, weighted by the mask probability p as ``e·p + e``, into few channels on a coarse grid.
 
-    To few channels first, then by non-overlapping windows to about the click grid: so an update stays as cheap as a
-    click, since the embedding is the only array here that is large, and it is read once.
+    Cells are averaged down to about two a patch's side; then to few channels, then by non-overlapping windows to about
+    the click grid: so an update stays as cheap as a click, since the embedding is the only array here that is large,
+    and it is read once.
 
-    :param embedding_channels: of e. :param channels: it is reduced to. :param window: side of a window in cells of e.
+    :param embedding_shape: (C, h, w) of e. :param channels: it is reduced to. :param side: of the click grid.
     """
 
-    def __init__(self, embedding_channels: int, channels: int, window: int) -> None:
+    def __init__(self, embedding_shape: tuple[int, ...], channels: int, side: int) -> None:
         super().__init__()
+        embedding_channels, height, width = embedding_shape
+        most = max(height // side // CELLS_A_PATCH, 1)
+        self.averaged = max(each for each in range(1, most + 1) if height % each == width % each == 0)
+        """Cells a side that are averaged to one."""
+        window = max(height // self.averaged // side, 1)
         self.reduce = nn.Linear(embedding_channels, channels, bias=False)
         self.gather = nn.Conv2d(channels, channels, window, stride=window)
 
     def forward(
-        self, embedding: th.Tensor, probability: th.Tensor, queries: th.Tensor | None = None
+        self,
+        embedding: th.Tensor,
+        probability: th.Tensor,
+        queries: th.Tensor | None = None,
+        rows: th.Tensor | None = None,
     ) -> tuple[th.Tensor, th.Tensor]:
-        """:param embedding: (B, C, h, w). :param probability: (B, 1, h, w).
-        :param queries: (B, Q, C), whose products with each cell of e, unweighted, are asked for too; None: Q is 0.
-        :return: the reduced embedding, (B, channels, h / window, w / window), and the products, (B, Q, h, w)."""
+        """:param embedding: (E, C, h, w). :param probability: (B, 1, h, w).
+        :param queries: (E, Q, C), whose products with each averaged cell of e, unweighted, are asked for too.
+        :param rows: of `embedding`, which each of the B reads, (B,) int64; None: each its own, and E is B.
+        :return: the reduced embedding, (B, channels, about G, about G), and the products with the averaged cells,
+            (B, Q, h', w')."""
         weights = self.reduce.weight.expand(len(embedding), -1, -1)
         if queries is not None:
             weights = th.cat([weights, queries], dim=1)
         if th.is_autocast_enabled(weights.device.type):
             weights = weights.to(th.get_autocast_dtype(weights.device.type))
+        if self.averaged > 1:
+            embedding = averages(embedding, self.averaged, weights.dtype)
+            probability = F.avg_pool2d(probability, self.averaged)
         read = products(weights, embedding.flatten(2)).unflatten(2, embedding.shape[2:])
+        if rows is not None:
+            read = read.index_select(0, rows)
         channels = self.reduce.out_features
         # A factor of each cell commutes with a sum over channels: this is the reduction of e·p + e.
         return self.gather(read[:, :channels] * (1 + probability)), read[:, channels:]
@@ -100,6 +119,23 @@ def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
     :return: (B, K, N) of the weights' type.
     """
     return _Products.apply(weights, embedding)
+
+
+def averages(embedding: th.Tensor, size: int, dtype: th.dtype) -> th.Tensor:
+    """Means of size×size cells, (B, C, h/size, w/size), of an embedding of half precision, a few images at a time.
+
+    Sums of strided slices: torch's own pooling takes five times as long on a processor.
+
+    :param embedding: (B, C, h, w), h and w multiples of `size`. :param dtype: of the result.
+    """
+    batch, channels, height, width = embedding.shape
+    result = embedding.new_empty(batch, channels, height // size, width // size, dtype=dtype)
+    for part in _parts(embedding):
+        cells = embedding[part].float()
+        lines = sum((cells[:, :, start::size] for start in range(1, size)), cells[:, :, ::size])
+        total = sum((lines[..., start::size] for start in range(1, size)), lines[..., ::size])
+        result[part] = total / size**2
+    return result
 
 
 def _parts(embedding: th.Tensor) -> list[slice]:

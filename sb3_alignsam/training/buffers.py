@@ -12,6 +12,9 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from sb3_alignsam.envs.observations import CONSTANT_KEYS
+from sb3_alignsam.policies.features import EPISODE_ROWS
+
+EMBEDDING = "sam_image_embeddings"
 
 
 class EpisodeDictRolloutBuffer(DictRolloutBuffer):
@@ -61,10 +64,34 @@ class EpisodeDictRolloutBuffer(DictRolloutBuffer):
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         samples = super()._get_samples(batch_inds, env)
         # Steps are numbered as SB3's `swap_and_flatten` leaves them: one environment after the other.
-        episodes = [self.episodes[index] for index in self.episode_of_step.T.ravel()[batch_inds]]
-        constants = {key: th.stack([each[key] for each in episodes]) for key in self.constant_keys}
+        constants = self._constants(self.episode_of_step.T.ravel()[batch_inds])
         return samples._replace(observations={**samples.observations, **constants})
+
+    def _constants(self, episodes: np.ndarray) -> dict[str, th.Tensor]:
+        """The constants of each step of a minibatch, whose episodes are given, (B,) int64."""
+        return {key: self._stacked(key, episodes) for key in self.constant_keys}
+
+    def _stacked(self, key: str, episodes: np.ndarray) -> th.Tensor:
+        return th.stack([self.episodes[index][key] for index in episodes])
+
+
+class DistinctEpisodeDictRolloutBuffer(EpisodeDictRolloutBuffer):
+    """An `EpisodeDictRolloutBuffer` for `ClickPolicy`: a minibatch has the embedding of each of its episodes once, and
+    under `EPISODE_ROWS` which of them is whose. What follows from an embedding alone is then computed once an episode.
+    """
+
+    def _constants(self, episodes: np.ndarray) -> dict[str, th.Tensor]:
+        constants = {key: self._stacked(key, episodes) for key in self.constant_keys if key != EMBEDDING}
+        if EMBEDDING in self.constant_keys:
+            distinct, rows = np.unique(episodes, return_inverse=True)
+            constants[EMBEDDING] = self._stacked(EMBEDDING, distinct)
+            constants[EPISODE_ROWS] = th.as_tensor(rows, device=self.device)
+        return constants
 
 
 class MaskableEpisodeDictRolloutBuffer(EpisodeDictRolloutBuffer, MaskableDictRolloutBuffer):
     """`EpisodeDictRolloutBuffer` for MaskablePPO: action masks are kept with every step, as in sb3-contrib."""
+
+
+class MaskableDistinctEpisodeDictRolloutBuffer(DistinctEpisodeDictRolloutBuffer, MaskableDictRolloutBuffer):
+    """`DistinctEpisodeDictRolloutBuffer` for MaskablePPO."""

@@ -29,14 +29,14 @@ from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
-from sb3_alignsam.training.buffers import EpisodeDictRolloutBuffer, MaskableEpisodeDictRolloutBuffer
+from sb3_alignsam.training.buffers import DistinctEpisodeDictRolloutBuffer, MaskableDistinctEpisodeDictRolloutBuffer
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
 
 BUFFERS: dict[str, type[RolloutBuffer]] = {
-    "ppo": EpisodeDictRolloutBuffer,
-    "maskable_ppo": MaskableEpisodeDictRolloutBuffer,
+    "ppo": DistinctEpisodeDictRolloutBuffer,
+    "maskable_ppo": MaskableDistinctEpisodeDictRolloutBuffer,
 }
 
 

@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch as th
+from torch.nn import functional as F
 
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.perception import Clicks, Segmenter, oracle_click
 from sb3_alignsam.perception.decoder import ClickDecoder
+from sb3_alignsam.perception.geometry import resized_shape
+from sb3_alignsam.perception.segmenter import upsample_logits
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,15 @@ def test_a_photograph_of_another_shape_gets_masks_of_its_own_size(segmenter):
     image = np.random.default_rng(0).integers(0, 256, (90, 201, 3), np.uint8)
     masks = segmenter.segment(segmenter.encode([image]), [Clicks(np.array([[200, 89]]), np.array([1]))], [(90, 201)])
     assert masks.upsample(0).shape == (3, 90, 201)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (90, 201), (480, 640), (700, 31), (1, 500)])
+def test_upsampling_is_sams_own_interpolation(shape):
+    low_res = th.randn(2, 64, 64, generator=th.Generator().manual_seed(0))
+    square = F.interpolate(low_res[None], (256, 256), mode="bilinear", align_corners=False)
+    height, width = resized_shape(*shape, 256)
+    expected = F.interpolate(square[..., :height, :width], shape, mode="bilinear", align_corners=False)[0]
+    assert th.allclose(upsample_logits(low_res, shape, 256), expected, atol=1e-4)
 
 
 def test_padding_is_zero_after_normalising(segmenter):

@@ -16,6 +16,7 @@ from sb3_alignsam.policies import (
     MaskableExplicitPolicy,
     MaskableImplicitPolicy,
 )
+from sb3_alignsam.policies.features import EPISODE_ROWS
 
 
 def _model(algorithm, policy, env, **policy_kwargs):
@@ -40,6 +41,23 @@ def test_both_algorithms_train_every_weight(algorithm, policy, allow_stop):
     model.learn(16)
     same = [name for name, value in model.policy.named_parameters() if th.equal(value, before[name])]
     assert same == []
+
+
+@pytest.mark.parametrize("policy", [ImplicitPolicy, ExplicitPolicy])
+@pytest.mark.parametrize("shared", [True, False])
+def test_steps_of_one_episode_may_share_its_embedding(policy, shared):
+    env = make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny"})
+    kwargs = {"channels": 8, "map_channels": 8, "share_features_extractor": shared}
+    model = policy(env.observation_space, env.action_space, lambda _: 1e-3, **kwargs)
+    observations = [env.reset(options={"index": index})[0] for index in (0, 1)]
+    steps = [observations[0], observations[1], env.step(np.int64(7))[0]]
+    batch = {key: th.as_tensor(np.stack([each[key] for each in steps])) for key in steps[0]}
+    compact = {**batch, "sam_image_embeddings": batch["sam_image_embeddings"][:2], EPISODE_ROWS: th.tensor([0, 1, 1])}
+    actions = th.tensor([3, 5, 9])
+    for expected, found in zip(
+        model.evaluate_actions(batch, actions), model.evaluate_actions(compact, actions), strict=True
+    ):
+        assert th.allclose(found, expected, atol=1e-5)
 
 
 def test_logits_lie_as_the_actions_do():

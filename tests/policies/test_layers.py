@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from sb3_alignsam.policies import layers
-from sb3_alignsam.policies.layers import EmbeddingReader, products
+from sb3_alignsam.policies.layers import EmbeddingReader, averages, products
 
 
 @pytest.mark.parametrize("part_bytes", [1, 4 * 2 * 16 * 3, 2**30])
@@ -24,7 +24,7 @@ def test_products_and_their_gradients_are_those_of_a_plain_product(part_bytes, m
 
 def test_the_reader_reduces_the_embedding_weighted_by_the_mask():
     th.manual_seed(0)
-    reader = EmbeddingReader(6, 3, window=2)
+    reader = EmbeddingReader((6, 4, 4), 3, side=2)
     embedding, probability = th.randn(2, 6, 4, 4), th.rand(2, 1, 4, 4)
     queries = th.randn(2, 5, 6)
     features, answers = reader(embedding, probability, queries)
@@ -35,9 +35,41 @@ def test_the_reader_reduces_the_embedding_weighted_by_the_mask():
     assert reader(embedding, probability)[1].shape == (2, 0, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("height", "side", "averaged", "features", "answers"),
+    [(64, 16, 2, 16, 32), (32, 16, 1, 16, 32), (64, 8, 4, 8, 16), (64, 6, 4, 8, 16), (4, 16, 1, 4, 4)],
+)
+def test_cells_are_averaged_where_a_patch_has_many(height, side, averaged, features, answers):
+    reader = EmbeddingReader((3, height, height), 2, side)
+    assert reader.averaged == averaged
+    embedding, probability = th.randn(1, 3, height, height).half(), th.rand(1, 1, height, height)
+    found = reader(embedding, probability, th.randn(1, 5, 3))
+    assert found[0].shape == (1, 2, features, features)
+    assert found[1].shape == (1, 5, answers, answers)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2**30])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_averages_are_those_of_pooling_and_large_cells_do_not_overflow(size, part_bytes, monkeypatch):
+    monkeypatch.setattr(layers, "PART_BYTES", part_bytes)
+    embedding = (60000 * (2 * th.rand(3, 2, 6, 12) - 1)).half()
+    expected = th.nn.functional.avg_pool2d(embedding.float(), size)
+    assert th.allclose(averages(embedding, size, th.float32), expected, rtol=1e-5)
+
+
+def test_steps_of_one_episode_may_share_its_embedding():
+    th.manual_seed(0)
+    reader = EmbeddingReader((6, 8, 8), 3, side=2)
+    embedding, probability, rows = th.randn(2, 6, 8, 8).half(), th.rand(3, 1, 8, 8), th.tensor([1, 0, 1])
+    queries = th.randn(2, 5, 6)
+    shared = reader(embedding, probability, queries, rows)
+    apart = reader(embedding[rows], probability, queries[rows])
+    assert all(th.allclose(a, b, atol=1e-6) for a, b in zip(shared, apart, strict=True))
+
+
 def test_the_reader_follows_autocast():
     th.manual_seed(0)
-    reader = EmbeddingReader(6, 3, window=1)
+    reader = EmbeddingReader((6, 4, 4), 3, side=4)
     embedding, probability = th.randn(2, 6, 4, 4).half(), th.rand(2, 1, 4, 4)
     exact = reader(embedding, probability)[0]
     with th.autocast("cpu", th.bfloat16):

@@ -7,7 +7,13 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
-from sb3_alignsam.training.buffers import EpisodeDictRolloutBuffer, MaskableEpisodeDictRolloutBuffer
+from sb3_alignsam.policies.features import EPISODE_ROWS
+from sb3_alignsam.training.buffers import (
+    DistinctEpisodeDictRolloutBuffer,
+    EpisodeDictRolloutBuffer,
+    MaskableDistinctEpisodeDictRolloutBuffer,
+    MaskableEpisodeDictRolloutBuffer,
+)
 
 SPACE = spaces.Dict(
     {
@@ -86,6 +92,30 @@ def test_an_episodes_constants_are_kept_once_and_apart_from_what_was_handed_in()
     assert all(each["sam_image_embeddings"].dtype == th.float16 for each in buffer.episodes)
     assert all(each["sam_image_embeddings"].untyped_storage().nbytes() == 6 * 4 * 4 * 2 for each in buffer.episodes)
     assert set(buffer.observations) == {"target_category", "click_map", "num_steps"}
+
+
+@pytest.mark.parametrize(
+    ("plain", "distinct"),
+    [
+        (EpisodeDictRolloutBuffer, DistinctEpisodeDictRolloutBuffer),
+        (MaskableEpisodeDictRolloutBuffer, MaskableDistinctEpisodeDictRolloutBuffer),
+    ],
+)
+def test_a_minibatch_may_hold_each_embedding_once(plain, distinct):
+    buffers = [each(STEPS, SPACE, ACTIONS, "cpu", n_envs=ENVS) for each in (plain, distinct)]
+    _fill(buffers, 0, "Maskable" in plain.__name__)
+    epochs = []
+    for buffer in buffers:
+        np.random.seed(0)
+        epochs.append(list(buffer.get(8)))
+    saved = 0
+    for expected, found in zip(*epochs, strict=True):
+        observations = dict(found.observations)
+        rows, embeddings = observations.pop(EPISODE_ROWS), observations["sam_image_embeddings"]
+        assert sorted(set(rows.tolist())) == list(range(len(embeddings)))
+        saved += len(rows) - len(embeddings)
+        _assert_equal(found._replace(observations={**observations, "sam_image_embeddings": embeddings[rows]}), expected)
+    assert saved > 3
 
 
 def test_other_keys_can_be_the_constant_ones():
