@@ -30,9 +30,9 @@ class Condition(nn.Module):
 class EmbeddingReader(nn.Module):
     """Reads SAM's embedding e, weighted by the mask probability p as ``e·p + e``, into few channels on a coarse grid.
 
-    Cells are averaged down to about two a patch's side; then to few channels, then by non-overlapping windows to about
-    the click grid: so an update stays as cheap as a click, since the embedding is the only array here that is large,
-    and it is read once.
+    Height and width are halved down to about two cells a patch's side; then to few channels, then by non-overlapping
+    windows to about the click grid: so an update stays as cheap as a click, since the embedding is the only array here
+    that is large, and it is read once.
 
     :param embedding_shape: (C, h, w) of e. :param channels: it is reduced to. :param side: of the click grid.
     """
@@ -40,10 +40,11 @@ class EmbeddingReader(nn.Module):
     def __init__(self, embedding_shape: tuple[int, ...], channels: int, side: int) -> None:
         super().__init__()
         embedding_channels, height, width = embedding_shape
-        most = max(height // side // CELLS_A_PATCH, 1)
-        self.averaged = max(each for each in range(1, most + 1) if height % each == width % each == 0)
-        """Cells a side that are averaged to one."""
-        window = max(height // self.averaged // side, 1)
+        self.halvings = 0
+        """How often the embedding's height and width are halved."""
+        while (height >> self.halvings) >= 2 * CELLS_A_PATCH * side and not (height | width) >> self.halvings & 1:
+            self.halvings += 1
+        window = max((height >> self.halvings) // side, 1)
         self.reduce = nn.Linear(embedding_channels, channels, bias=False)
         self.gather = nn.Conv2d(channels, channels, window, stride=window)
 
@@ -55,18 +56,17 @@ class EmbeddingReader(nn.Module):
         rows: th.Tensor | None = None,
     ) -> tuple[th.Tensor, th.Tensor]:
         """:param embedding: (E, C, h, w). :param probability: (B, 1, h, w).
-        :param queries: (E, Q, C), whose products with each averaged cell of e, unweighted, are asked for too.
+        :param queries: (E, Q, C), whose products with each cell of the halved e, unweighted, are asked for too.
         :param rows: of `embedding`, which each of the B reads, (B,) int64; None: each its own, and E is B.
-        :return: the reduced embedding, (B, channels, about G, about G), and the products with the averaged cells,
-            (B, Q, h', w')."""
+        :return: the reduced embedding, (B, channels, about G, about G), and the products, (B, Q, h', w')."""
         weights = self.reduce.weight.expand(len(embedding), -1, -1)
         if queries is not None:
             weights = th.cat([weights, queries], dim=1)
         if th.is_autocast_enabled(weights.device.type):
             weights = weights.to(th.get_autocast_dtype(weights.device.type))
-        if self.averaged > 1:
-            embedding = averages(embedding, self.averaged, weights.dtype)
-            probability = F.avg_pool2d(probability, self.averaged)
+        if self.halvings:
+            embedding = halved(embedding, self.halvings, weights.dtype)
+            probability = F.avg_pool2d(probability, 2**self.halvings)
         read = products(weights, embedding.flatten(2)).unflatten(2, embedding.shape[2:])
         if rows is not None:
             read = read.index_select(0, rows)
@@ -121,20 +121,26 @@ def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
     return _Products.apply(weights, embedding)
 
 
-def averages(embedding: th.Tensor, size: int, dtype: th.dtype) -> th.Tensor:
-    """Means of size×size cells, (B, C, h/size, w/size), of an embedding of half precision, a few images at a time.
+def halved(embedding: th.Tensor, times: int, dtype: th.dtype) -> th.Tensor:
+    """Height and width halved some times by averaging pairs of cells, of a few images at a time.
 
-    Sums of strided slices: torch's own pooling takes five times as long on a processor.
+    Strided slices: torch's own pooling takes several times as long on a processor. Columns are averaged in `dtype`,
+    which halves what is converted; a mean of two cannot overflow.
 
-    :param embedding: (B, C, h, w), h and w multiples of `size`. :param dtype: of the result.
+    :param embedding: (B, C, h, w), of any floating-point type; h and w are multiples of 2^times.
+    :param times: 1 or more. :param dtype: of the result.
+    :return: (B, C, h/2^times, w/2^times) of type `dtype`.
     """
     batch, channels, height, width = embedding.shape
-    result = embedding.new_empty(batch, channels, height // size, width // size, dtype=dtype)
+    result = embedding.new_empty(batch, channels, height >> times, width >> times, dtype=dtype)
     for part in _parts(embedding):
-        cells = embedding[part].float()
-        lines = sum((cells[:, :, start::size] for start in range(1, size)), cells[:, :, ::size])
-        total = sum((lines[..., start::size] for start in range(1, size)), lines[..., ::size])
-        result[part] = total / size**2
+        cells = embedding[part]
+        for _ in range(times):
+            cells = th.lerp(cells[:, :, ::2], cells[:, :, 1::2], 0.5)
+        cells = cells.to(dtype)
+        for _ in range(times):
+            cells = th.lerp(cells[..., ::2], cells[..., 1::2], 0.5)
+        result[part] = cells
     return result
 
 
