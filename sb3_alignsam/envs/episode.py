@@ -133,7 +133,9 @@ class ClickEpisode:
         """
         best = int(iou.argmax())
         logits = upsample_logits(low_res[best : best + 1], self.image_size, image_size)[0]
-        mask = (logits > MASK_THRESHOLD).cpu().numpy() & ~self.excluded
+        mask = (logits > MASK_THRESHOLD).cpu().numpy()
+        if self.excluded.any():
+            mask &= ~self.excluded
         self.last = self._answer(mask, float(iou[best]))
         first = self.low_res is None
         self.low_res = low_res[best : best + 1].clone()

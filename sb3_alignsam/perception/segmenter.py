@@ -53,7 +53,8 @@ def upsample_logits(low_res: th.Tensor, shape: tuple[int, int], image_size: int)
     """Low-res logits of one image, (M, 4h, 4w), at its original (H, W); (M, H, W)."""
     if low_res.device.type == "cpu":
         masks = low_res.float().numpy()
-        return th.from_numpy(np.stack([_upsample_on_processor(each, shape, image_size) for each in masks]))
+        enlarged = [_upsample_on_processor(each, shape, image_size) for each in masks]
+        return th.from_numpy(np.stack(enlarged) if len(enlarged) > 1 else enlarged[0][None])
     square = F.interpolate(low_res[None], (image_size, image_size), mode="bilinear", align_corners=False)
     height, width = resized_shape(*shape, image_size)
     if (height, width) == shape:
