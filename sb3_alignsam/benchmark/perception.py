@@ -12,11 +12,11 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel
 
+from sb3_alignsam.benchmark.stock_sam import StockSam
 from sb3_alignsam.benchmark.timing import (
     Spread,
-    cores,
+    about_machine,
     peak_memory,
-    processor_name,
     ratio,
     take_turns,
     threads,
@@ -32,7 +32,7 @@ from sb3_alignsam.perception.repvit import RepvitSam, upstream_key
 from sb3_alignsam.perception.tiny.model import TinySam
 
 IMAGE_SHAPE = (480, 640)
-BATCHES = ((1, 1), (1, 5), (8, 1), (8, 5))
+BATCHES = tuple((envs, clicks) for envs in (1, 4, 16, 64) for clicks in (1, 5))
 """Environments and clicks of the calls of `Segmenter.segment`."""
 CLIP_SIDE = 512
 SEED = 0
@@ -59,8 +59,8 @@ def benchmark_perception(
     :raises InputError: the device is not there, or the checkpoint cannot be used.
     """
     device = resolve_device(device)
-    rows = len(segmenters) * (2 + len(BATCHES)) + clip
-    with threads(num_threads), tqdm(total=rows * repeats, disable=not progress, unit="round", leave=False) as bar:
+    count = len(segmenters) * (2 + len(BATCHES)) + clip
+    with threads(num_threads), tqdm(total=count * repeats, disable=not progress, unit="round", leave=False) as bar:
 
         def timed(what: str, product: Callable[[], object], baseline: Callable[[], object] | None) -> dict[str, Any]:
             calls = {PRODUCT: product} if baseline is None else {BASELINE: baseline, PRODUCT: product}
@@ -70,11 +70,8 @@ def benchmark_perception(
         groups += [_clip_group(device, timed)] if clip else []
     return {
         "benchmark": "perception",
-        "processor": processor_name(),
-        "cores": cores(),
+        **about_machine(device),
         "threads": num_threads,
-        "device": th.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "torch": th.__version__,
         "repeats": repeats,
         "groups": groups,
         "peak_memory_bytes": peak_memory(),
@@ -96,7 +93,8 @@ def _segmenter_group(name: str, checkpoint: str | None, device: str, timed: Time
         lambda: encode_as_trained(network, segmenter, image),
     )
     hit = _hit_row(segmenter, image, timed)
-    rows = [encode, hit, *(_segment_row(segmenter, image, *batch, timed) for batch in BATCHES)]
+    stock = StockSam(network.decoder, segmenter.embedding_shape, segmenter.image_size, segmenter.device)
+    rows = [encode, hit, *(_segment_row(segmenter, stock, image, *batch, timed) for batch in BATCHES)]
     return {"name": name, "weights": said, "image_shape": list(IMAGE_SHAPE), "rows": rows}
 
 
@@ -150,7 +148,9 @@ def encode_as_trained(network: TinySam | RepvitSam, segmenter: Segmenter, image:
     return network.encoder(pixels.contiguous().to(segmenter.device)).float()
 
 
-def _segment_row(segmenter: Segmenter, image: np.ndarray, envs: int, count: int, timed: Timed) -> dict[str, Any]:
+def _segment_row(
+    segmenter: Segmenter, stock: StockSam, image: np.ndarray, envs: int, count: int, timed: Timed
+) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     height, width = image.shape[:2]
     embeddings = segmenter.encode([image]).repeat(envs, 1, 1, 1)
@@ -158,17 +158,11 @@ def _segment_row(segmenter: Segmenter, image: np.ndarray, envs: int, count: int,
     sizes = [(height, width)] * envs
     # As an environment does it: later clicks refine the mask of those before.
     previous = None if count == 1 else segmenter.segment(embeddings, clicks, sizes, multimask=False).low_res
-
-    def one_at_a_time() -> None:
-        for row in range(envs):
-            mine = slice(row, row + 1)
-            segmenter.segment(embeddings[mine], clicks[mine], sizes[mine], None if previous is None else previous[mine])
-
     what = f"{envs} env{'s' * (envs > 1)}, {count} click{'s' * (count > 1)}"
     return timed(
         what,
         lambda: segmenter.segment(embeddings, clicks, sizes, previous),
-        one_at_a_time if envs > 1 else None,
+        lambda: stock.segment_all(embeddings, clicks, sizes, previous),
     )
 
 

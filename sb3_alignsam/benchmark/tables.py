@@ -2,42 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-LEGEND = """\
+PERCEPTION_LEGEND = """\
 Median (quartiles) of a call's time; baseline and product take turns in one run.
 encode: one image. Baseline: the network as trained, in contiguous memory.
   Product: branches and BatchNorms fused, channels-last memory.
-N envs, K clicks: Segmenter.segment. Baseline: a call for each environment.
-  Product: one call for all."""
+N envs, K clicks: Segmenter.segment, one call for all. Baseline:
+  transformers' SamModel.forward, a call for each environment."""
+ENV_LEGEND = """\
+Median (quartiles) of turns; a turn plays every kind once, at random actions.
+steps/s: of all environments together. of limit: of what bare calls of the
+  dataset, the encoder and the segmenter would allow, one after the other.
+segmenter: share of the time in Segmenter.segment; subproc has it elsewhere."""
+TRAIN_LEGEND = """\
+Median (quartiles) over iterations, each a rollout and its update.
+of limit: of what bare calls of the same process would allow, one after the
+  other, every core free for each. memory: most of all processes together,
+  what they share counted once (PSS)."""
 
 
-def print_tables(figures: dict[str, Any], console: Console) -> None:
+def print_perception(figures: dict[str, Any], console: Console) -> None:
     """Show what `benchmark_perception` found."""
-    console.print(figures["processor"], highlight=False)
-    console.print(
-        f"{figures['threads']} threads on {figures['cores']} cores, device {figures['device']}, "
-        f"torch {figures['torch']}, {figures['repeats']} repeats",
-        highlight=False,
-    )
+    _print_machine(figures, console, f"{figures['threads']} threads, {figures['repeats']} repeats")
     for group in figures["groups"]:
         height, width = group["image_shape"]
         console.print(f"\n{group['name']}, {group['weights']}, image {height}×{width}", highlight=False)
         console.print(_table(group["rows"]))
-    console.print(f"\n{LEGEND}", highlight=False)
+    console.print(f"\n{PERCEPTION_LEGEND}", highlight=False)
     if figures["peak_memory_bytes"] is not None:
         console.print(f"Peak memory of the whole process: {figures['peak_memory_bytes'] / 1e6:.0f} MB", highlight=False)
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def print_env(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_env` found."""
+    said = f"{figures['steps']} steps of each environment, {figures['repeats']} turns"
+    _print_machine(figures, console, said)
+    _print_workload(figures, console)
+    table = _columns("", "steps/s", "times dummy", "of limit", "segmenter")
+    for row in figures["rows"]:
+        for kind, each in row["kinds"].items():
+            share = each["segment_share"]
+            table.add_row(
+                f"{row['num_envs']} {kind}",
+                _cell(each["steps_per_second"]),
+                _cell(each["times_dummy"]),
+                _cell(each["of_limit"]),
+                "-" if share is None else f"{share['median']:.2f}",
+            )
+    console.print(table)
+    console.print(f"\n{ENV_LEGEND}", highlight=False)
+
+
+def print_train(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_train` found."""
+    _print_machine(figures, console, f"{figures['iterations']} iterations")
+    _print_workload(figures, console)
+    rows = figures["rows"]
+    said = f"{figures['algo']}, {figures['agent']}, {rows[0]['num_envs']} environments, {figures['vec_env']}"
+    console.print(said, highlight=False)
+    table = _columns("", *(f"images {row['images']}" for row in rows))
+    for name, cell in _TRAIN_ROWS:
+        table.add_row(name, *(cell(row) for row in rows))
+    console.print(table)
+    console.print(f"\n{TRAIN_LEGEND}", highlight=False)
+
+
+_TRAIN_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("steps/s", lambda row: _cell(row["steps_per_second"])),
+    ("steps/s, start included", lambda row: _short(row["steps"] / row["wall_seconds"])),
+    ("rollout, a step", lambda row: _duration(row["rollout_seconds_per_step"])),
+    ("update, a step", lambda row: _duration(row["update_seconds_per_step"])),
+    ("segmenter's share of a rollout", lambda row: _cell(row["segment_share_of_rollout"])),
+    ("limit, steps/s", lambda row: _short(row["limit_steps_per_second"])),
+    ("of limit", lambda row: _cell(row["of_limit"])),
+    ("bare: draw a sample", lambda row: f"{_short(1000 * row['bare']['draw'])} ms"),
+    ("bare: encode an image", lambda row: f"{_short(1000 * row['bare']['encode'])} ms"),
+    ("bare: segment a click", lambda row: f"{_short(1000 * row['bare']['segment'])} ms"),
+    ("memory", lambda row: _megabytes(row["peak_pss_bytes"]) + f", {row['processes']} processes"),
+    ("stored, a step", lambda row: f"{_short(row['stored_bytes_per_step'] / 1e3)} kB"),
+    ("policy's weights", lambda row: f"{_short(row['policy_bytes'] / 1e3)} kB"),
+    ("largest zip", lambda row: f"{_short(max(row['zip_bytes'].values()) / 1e3)} kB"),
+)
+
+
+def _print_machine(figures: dict[str, Any], console: Console, said: str) -> None:
+    console.print(figures["processor"], highlight=False)
+    about = f"{figures['cores']} cores, device {figures['device']}, torch {figures['torch']}, {said}"
+    console.print(about, highlight=False)
+
+
+def _print_workload(figures: dict[str, Any], console: Console) -> None:
+    console.print(f"\n{figures['env_id']}, {figures['segmenter']}, {figures['weights']}", highlight=False)
+
+
+def _megabytes(size: int | None) -> str:
+    return "not known" if size is None else f"{size / 1e6:.0f} MB"
+
+
+def _columns(*titles: str) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for title in ("baseline", "product", "times faster"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = _columns("", "baseline", "product", "times faster")
     for row in rows:
         table.add_row(
             row["what"],

@@ -102,6 +102,16 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def about_machine(device: str) -> dict[str, Any]:
+    """Where figures come from, in plain values. :param device: as torch names it."""
+    return {
+        "processor": processor_name(),
+        "cores": cores(),
+        "device": th.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "torch": th.__version__,
+    }
+
+
 def processor_name() -> str:
     """The processor's model, as the system calls it."""
     info = Path("/proc/cpuinfo")
