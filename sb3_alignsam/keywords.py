@@ -65,6 +65,18 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
     return get_type_hints(one, getattr(function, "__globals__", {}))[name]
 
 
+def check_choice(name: str, value: Any, known: Sequence[Any]) -> None:
+    """:raises InputError: a value is none of those that are known; None among them is not told."""
+    if value not in known:
+        raise InputError(f"{name} '{value}' is not known; known: {', '.join(each for each in known if each)}")
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> None:
+    """:raises InputError: a value is no whole number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} needs a whole number from {least} to {most}, got {value!r}")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:

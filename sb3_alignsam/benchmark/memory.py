@@ -28,9 +28,9 @@ def peak_of(pid: int) -> Iterator[Peak]:
 
     def look() -> None:
         while True:
-            sizes = [size for each in _tree(pid) if (size := _pss(each))]
-            if sum(sizes) > (peak.pss_bytes or 0):
-                peak.pss_bytes, peak.processes = sum(sizes), len(sizes)
+            size, processes = memory_of(pid)
+            if size > (peak.pss_bytes or 0):
+                peak.pss_bytes, peak.processes = size, processes
             if done.wait(SECONDS_APART):
                 return
 
@@ -41,6 +41,13 @@ def peak_of(pid: int) -> Iterator[Peak]:
     finally:
         done.set()
         thread.join()
+
+
+def memory_of(pid: int) -> tuple[int, int]:
+    """Bytes of a process and its descendants now, what they share counted once, and how many they are; 0 where the
+    system does not say."""
+    sizes = [size for each in _tree(pid) if (size := _pss(each))]
+    return sum(sizes), len(sizes)
 
 
 def _tree(pid: int) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from sb3_alignsam.errors import InputError
 
 Score = Literal["iou", "dice"]
+GainAgainst = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class RewardWeights:
         return float(sum(getattr(self, name) * value for name, value in terms.items()))
 
 
-def gain_term(score: float, last: float, best: float, against: Literal["best", "last"]) -> float:
+def gain_term(score: float, last: float, best: float, against: GainAgainst) -> float:
     """Change of the answer's score by one step, in [-1, 1].
 
     :param score: of the answer now. :param last: before this step. :param best: highest before this step.

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -18,8 +18,8 @@ from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
 from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
-from sb3_alignsam.envs.rewards import RewardWeights, Score, gain_term, hit_term, label_term
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score, gain_term, hit_term, label_term
+from sb3_alignsam.keywords import check_choice, check_whole
 from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures, open_cache
@@ -31,12 +31,6 @@ DEFAULT_NUM_PATCHES = 16
 DEFAULT_MAX_STEPS = 5
 MAX_STEPS = 1000
 """Largest click budget."""
-_CHOICES = {
-    "target": ("category", "instance"),
-    "score": ("iou", "dice"),
-    "gain_against": ("last", "best"),
-    "answer": ("best_predicted", "last"),
-}
 
 
 @dataclass
@@ -112,23 +106,19 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         target: Target = "category",
         rewards: Mapping[str, float] | None = None,
         score: Score = "iou",
-        gain_against: Literal["best", "last"] = "last",
+        gain_against: GainAgainst = "last",
         answer: AnswerRule = "best_predicted",
         observation_keys: Sequence[str] | None = None,
         render_mode: str | None = None,
         render_size: int = 320,
     ) -> None:
-        for name, value in (("target", target), ("score", score), ("gain_against", gain_against), ("answer", answer)):
-            if value not in _CHOICES[name]:
-                raise InputError(f"{name} '{value}' is not known; known: {', '.join(_CHOICES[name])}")
-        for name, number, least, most in (
-            ("max_steps", max_steps, 1, MAX_STEPS),
-            ("render_size", render_size, 32, 2048),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-                raise InputError(f"{name} needs a whole number from {least} to {most}, got {number!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise InputError(f"render_mode '{render_mode}' is not known; known: rgb_array")
+        check_choice("target", target, get_args(Target))
+        check_choice("score", score, get_args(Score))
+        check_choice("gain_against", gain_against, get_args(GainAgainst))
+        check_choice("answer", answer, get_args(AnswerRule))
+        check_choice("render_mode", render_mode, (None, "rgb_array"))
+        check_whole("max_steps", max_steps, 1, MAX_STEPS)
+        check_whole("render_size", render_size, 32, 2048)
         self.dataset = (
             load_dataset(dataset, split, subset=subset, root=root, categories=categories)
             if isinstance(dataset, str)

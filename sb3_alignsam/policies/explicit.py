@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, shape_of
+from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, compile_extractor, shape_of
 from sb3_alignsam.policies.layers import (
     Condition,
     ConditionedBlock,
@@ -76,6 +76,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
     :param use_tokens: also read CLIP's own tokens, projected to `channels`.
     :param checkpointing: keep no activations of paths and attention for the backward pass, compute them twice.
     :param autocast: run the networks in bfloat16; the features are float32 all the same.
+    :param compiled: let `torch.compile` make one kernel of many, see `compile_extractor`; not with `keep_maps`.
     :param keep_maps: keep what was last seen in `seen_maps`, for pictures.
     :raises InputError: a key is missing, or a setting cannot be used.
     """
@@ -92,10 +93,13 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         use_tokens: bool = False,
         checkpointing: bool = False,
         autocast: bool = False,
+        compiled: bool = False,
         keep_maps: bool = False,
     ) -> None:
         if not temperature > 0:
             raise InputError(f"temperature needs a number above 0, got {temperature!r}")
+        if compiled and keep_maps:
+            raise InputError("compiled and keep_maps do not go together: what is kept would be the compiler's copy")
         required = [*REQUIRED_KEYS, "clip_tokens"] if use_tokens else REQUIRED_KEYS
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
@@ -121,6 +125,8 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         self.summarise = nn.Linear(2 * map_channels + steps, vector_dim)
         self.places: th.Tensor
         self.register_buffer("places", grid_places(side), persistent=False)
+        if compiled:
+            compile_extractor(self)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:param observations: as SB3's `preprocess_obs` makes them: floats, steps one-hot.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +50,18 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
         """The map, (B, C, G, G), and the vector, (B, P), of features (B, features_dim)."""
         size = features.shape[1] - self.vector_dim
         return features[:, :size].unflatten(1, self.map_shape), features[:, size:]
+
+
+def compile_extractor(extractor: ClickFeaturesExtractor) -> None:
+    """Compile an extractor's forward and backward pass when they are first run, which takes up to a minute.
+
+    Names and values of its weights stay what they are.
+
+    :raises InputError: there is no C++ compiler, which `torch.compile` needs.
+    """
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")):
+        raise InputError("compiled needs a C++ compiler, and there is none: install g++, or leave compiled out")
+    extractor.compile(dynamic=True)
 
 
 def check_size(name: str, value: int, least: int = 1) -> None:

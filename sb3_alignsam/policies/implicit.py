@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, shape_of
+from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, compile_extractor, shape_of
 from sb3_alignsam.policies.layers import (
     Condition,
     ConditionedBlock,
@@ -36,6 +36,9 @@ class ImplicitExtractor(ClickFeaturesExtractor):
     :param map_channels: channels of the feature map on the click grid.
     :param vector_dim: length of the summary vector.
     :param blocks: residual blocks on the click grid.
+    :param autocast: run the networks in bfloat16; the features are float32 all the same.
+    :param compiled: let `torch.compile` make one kernel of many, see `compile_extractor`.
+    :raises InputError: a key is missing, or a setting cannot be used.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         map_channels: int = 32,
         vector_dim: int = 64,
         blocks: int = 1,
+        autocast: bool = False,
+        compiled: bool = False,
     ) -> None:
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
@@ -64,10 +69,17 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         self.summarise = nn.Linear(2 * map_channels + condition_dim, vector_dim)
         self.places: th.Tensor
         self.register_buffer("places", grid_places(side), persistent=False)
+        self.autocast = autocast
+        if compiled:
+            compile_extractor(self)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:param observations: as SB3's `preprocess_obs` makes them: floats, categories and steps one-hot.
         :return: (B, features_dim) float32."""
+        with th.autocast(observations["sam_pred_mask_prob"].device.type, th.bfloat16, enabled=self.autocast):
+            return self._forward(observations).float()
+
+    def _forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         probability = observations["sam_pred_mask_prob"].float()
         embedding = observations["sam_image_embeddings"]
         condition = th.cat([observations["target_category"].flatten(1), observations["num_steps"].flatten(1)], dim=1)

@@ -109,6 +109,7 @@ class _Products(th.autograd.Function):
         return result, None
 
 
+@th.compiler.disable  # how many images there are changes with every minibatch: a graph would be made anew each time
 def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
     """``weights @ embedding`` where the embedding is large, of half precision and no parameter.
 
@@ -121,6 +122,7 @@ def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
     return _Products.apply(weights, embedding)
 
 
+@th.compiler.disable  # as `products`
 def halved(embedding: th.Tensor, times: int, dtype: th.dtype) -> th.Tensor:
     """Height and width halved some times by averaging pairs of cells, of a few images at a time.
 
