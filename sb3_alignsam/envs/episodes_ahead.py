@@ -41,6 +41,7 @@ class EpisodesAhead:
         # The dataset alone, so that workers need not import any network.
         self._samples: Ahead[Sample] = Ahead(env.dataset.get, num_workers)
         if num_workers and env.features.cache is not None:
+            env.features.take_fingerprints()
             self._threads = ThreadPoolExecutor(1, "sb3-alignsam-cache")
 
     def ask(self, index: int) -> Callable[[], ClickEpisode]:

@@ -27,10 +27,10 @@ def mask_scores(mask: np.ndarray, gt: np.ndarray, ignore: np.ndarray) -> MaskSco
 
     :param mask: (H, W) bool. :param gt: (H, W) bool. :param ignore: (H, W) bool.
     """
-    counted = ~ignore
-    inside = mask & counted
-    overlap = int(np.count_nonzero(inside & gt))
-    total = int(np.count_nonzero(inside)) + int(np.count_nonzero(gt & counted))
+    if ignore.any():
+        mask, gt = mask & ~ignore, gt & ~ignore
+    overlap = int(np.count_nonzero(mask & gt))
+    total = int(np.count_nonzero(mask)) + int(np.count_nonzero(gt))
     if total == 0:
         return MaskScores(1.0, 1.0)
     return MaskScores(overlap / (total - overlap), 2 * overlap / total)

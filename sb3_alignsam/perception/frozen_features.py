@@ -83,6 +83,15 @@ class FrozenFeatures:
             return None
         return ImageFeatures(embedding, tokens)
 
+    def take_fingerprints(self) -> None:
+        """Do what `kept` needs of torch once, so that it is free of torch from then on.
+
+        A second thread that runs one of torch's parallel loops has OpenMP count more threads than there are cores, and
+        from then on every loop of every thread begins by waking its helpers up: all networks take 1.5 times as long.
+        """
+        for network in self.networks:
+            _ = network.fingerprint
+
     def _embedding_key(self, image: np.ndarray) -> bytes:
         return image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch as th
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
-from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
@@ -79,20 +80,20 @@ def _use_logits(policy: Any, lr_schedule: Schedule) -> None:
     policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
 
-def _features(policy: Any, obs: dict[str, th.Tensor], extractor: Any) -> Any:
-    """As SB3's policies do, but arrays of half precision stay so: the extractors convert them where it costs least."""
-    kept = {key: value for key, value in obs.items() if value.dtype == th.float16 or key == EPISODE_ROWS}
-    others = {key: value for key, value in obs.items() if key not in kept}
-    if extractor is None and not policy.share_features_extractor:
-        return tuple(
-            _features(policy, obs, each) for each in (policy.pi_features_extractor, policy.vf_features_extractor)
-        )
-    preprocessed = preprocess_obs(others, policy.observation_space, normalize_images=policy.normalize_images)
-    assert isinstance(preprocessed, dict)
-    return (extractor or policy.features_extractor)({**preprocessed, **kept})
+class _KeepsHalfPrecision(BasePolicy):
+    """Stands between SB3's policies and the base that they all call: arrays of half precision stay so, since the
+    extractors convert them where it costs least."""
+
+    # SB3's own classes differ from their base in the same way, hence the ignored types below.
+    def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        kept = {key: value for key, value in obs.items() if value.dtype == th.float16 or key == EPISODE_ROWS}
+        others = {key: value for key, value in obs.items() if key not in kept}
+        preprocessed = preprocess_obs(others, self.observation_space, normalize_images=self.normalize_images)
+        assert isinstance(preprocessed, dict)
+        return features_extractor({**preprocessed, **kept})
 
 
-class ClickPolicy(MultiInputActorCriticPolicy):
+class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
     reads_category = True
@@ -105,11 +106,8 @@ class ClickPolicy(MultiInputActorCriticPolicy):
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
 
-    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        return _features(self, obs, features_extractor)
 
-
-class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
+class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
     """sb3-contrib policy for MaskablePPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
     reads_category = True
@@ -121,9 +119,6 @@ class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
-
-    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        return _features(self, obs, features_extractor)
 
 
 def _own_extractor(policy: type, extractor: type[ClickFeaturesExtractor], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception import load_segmenter, load_text_model
@@ -25,6 +26,20 @@ def test_what_is_kept_is_what_was_computed_and_no_network_runs_twice(tmp_path):
     assert again.computed == 0
     again.of(IMAGE + 1)
     assert again.computed == 2
+
+
+class _NoTorch(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        raise AssertionError(f"{function} was called")
+
+
+def test_looking_up_needs_no_torch_once_fingerprints_are_taken(tmp_path):
+    parts = load_segmenter("tiny"), load_text_model("tiny"), ("star", "ring")
+    FrozenFeatures(*parts, FeatureCache(tmp_path)).of(IMAGE)
+    fresh = FrozenFeatures(load_segmenter("tiny"), load_text_model("tiny"), ("star",), FeatureCache(tmp_path))
+    fresh.take_fingerprints()
+    with _NoTorch():
+        assert fresh.kept(IMAGE) is not None
 
 
 def test_half_of_the_features_is_none_of_them(tmp_path):
