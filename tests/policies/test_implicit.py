@@ -55,6 +55,18 @@ def test_a_sample_does_not_see_the_rest_of_itsrandom_batch():
     assert not any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in extractor.modules())
 
 
+def test_autocast_runs_in_bfloat16_and_answers_in_float32():
+    space = _space()
+    extractors = []
+    for autocast in (False, True):
+        th.manual_seed(0)
+        extractors.append(ImplicitExtractor(space, autocast=autocast))
+    batch = random_batch(space, 3)
+    a, b = (extractor(batch) for extractor in extractors)
+    assert b.dtype == th.float32
+    assert 1e-6 < (a - b).abs().max() < 0.05 * a.abs().max()
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_makes_a_difference(key):
     space = _space()
