@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,15 +97,15 @@ def train(
             model.set_logger(_logger(folder))
             save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
             report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
-            try:
-                keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
-                callbacks = _callbacks(settings, keeps_maps, folder, save, report)
-                with spared_cores(vec_env):
-                    model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
-            finally:  # whatever ended it, what was learnt is kept
-                save(folder / f"{settings.env_id}.zip")
-            model.logger.dump(model.num_timesteps)
-            model.logger.close()
+            with closing(model.logger):
+                try:
+                    keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
+                    callbacks = _callbacks(settings, keeps_maps, folder, save, report)
+                    with spared_cores(vec_env):
+                        model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
+                finally:  # whatever ended it, what was learnt is kept
+                    save(folder / f"{settings.env_id}.zip")
+                model.logger.dump(model.num_timesteps)
         finally:
             vec_env.close()
     except RunError as error:
