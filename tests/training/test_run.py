@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +140,14 @@ def test_a_photograph_that_is_missing_ends_the_run_with_one_line_and_what_was_le
     assert "\n" not in str(caught.value)
     assert ".png" in str(caught.value)
     assert list((tmp_path / "logs").rglob("SamSegCoco-v0.zip"))
+    assert not any("progress.csv" in str(path) for path in _open_files())
+
+
+def _open_files():
+    """Files that this process has open, where the system tells."""
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # the folder itself, which was open while it was listed
+            yield descriptor.readlink()
 
 
 def test_a_log_folder_that_cannot_be_written_is_named(tmp_path):
