@@ -96,11 +96,13 @@ class Annotator:
 
     def check_category(self, name: str) -> None:
         """:raises InputError: the agent cannot be asked for this category: it is no name, or an agent that knows
-        categories by their index was not trained on it."""
+        categories by their index was not trained on it; or it is too long a text."""
         if not name.strip() or not name.isprintable():
             raise InputError(f"category {name!r} is no name; give one such as {self.categories[0]}")
         if self._reads_category:
-            check_categories([name], self.categories, f"what {self.zip_path} was trained on")
+            check_categories([name], self.categories, f"the categories that {self.zip_path} was trained on")
+        elif self.env.features.maps is not None and name not in self.env.features.maps.categories:
+            self.env.features.maps.clip.prompt_features([name])  # Refuses a text that is too long; kept for later.
 
     def segment(
         self, image: np.ndarray, category: str, clicks: Sequence[Click] = (), budget: int | None = None
@@ -135,7 +137,9 @@ class Annotator:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(f"an image is (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}")
         if image.shape[0] * image.shape[1] > MAX_PIXELS:
-            raise InputError(f"the image has {image.shape[0] * image.shape[1]} pixels; at most {MAX_PIXELS} can be used")
+            raise InputError(
+                f"the image has {image.shape[0] * image.shape[1]} pixels; at most {MAX_PIXELS} can be used"
+            )
         self.check_category(category)
         return self.env.new_episode(unseen_sample(image, category), self._features(image))
 

@@ -25,7 +25,7 @@ def click_entry(placed: PlacedClick) -> dict[str, Any]:
         "y": click.y,
         "positive": click.positive,
         "predicted_iou": round(placed.predicted_iou, DIGITS),
-        "by": "user" if placed.given else "agent",
+        "by": "given" if placed.given else "agent",
     }
 
 
