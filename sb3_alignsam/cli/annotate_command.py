@@ -50,7 +50,8 @@ def command(
 ) -> None:
     """Annotate a folder of photographs with an agent, RUN folder or zip.
 
-    Stopped at any time, the same command goes on. Beside the results lies a list of what needs review.
+    Stopped at any time, the same command goes on. Given again with another --format or --review-below, it writes the
+    same masks anew and works no more. Beside the results lies a list of what needs review.
 
     \b
     sb3-alignsam annotate logs/ppo/SamSegCoco-v0_1 --images photos --categories person,dog -o results.json
@@ -74,7 +75,11 @@ def command(
     found = job.names()
     progress = Progress(files.progress, job.configuration(annotator, kwargs))
     with tqdm(total=len(found), disable=not sys.stdout.isatty(), unit="image") as bar:
-        entries = list(annotate_folder(annotator, job, found, progress, bar.update))
+        try:
+            entries = list(annotate_folder(annotator, job, found, progress, bar.update))
+        except KeyboardInterrupt:
+            click.echo(f"{len(progress.entries)} images are done; the same command goes on", err=True)
+            raise
     files.write(kind, entries, job, annotator.zip_path.stem, review_below)
     unreadable = [entry["image"] for entry in entries if "error" in entry]
     if unreadable:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -102,8 +104,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 def _to_upright_rgb(image: Image.Image) -> np.ndarray:
     """Pixels of an opened picture turned by its EXIF orientation, (H, W, 3) uint8."""
     image.load()
-    try:
+    # Damaged EXIF data leave the pixels as they are: nobody would want the photograph refused, nor Pillow's warning.
+    with contextlib.suppress(*_DAMAGED), warnings.catch_warnings(action="ignore"):
         image = ImageOps.exif_transpose(image)
-    except _DAMAGED:
-        pass  # Damaged EXIF data leave the pixels as they are; nobody would want the photograph refused.
     return _to_rgb(image)

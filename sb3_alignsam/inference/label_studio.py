@@ -50,6 +50,7 @@ def _task(entry: Entry, folder: str, model: str) -> dict[str, Any]:
 
 
 def _region(entry: Entry, found: dict[str, Any], points: list[list[float]], identity: str) -> dict[str, Any]:
+    """One part of an object; its corners are in percent of the image's sides."""
     width, height = entry["width"], entry["height"]
     return {
         "id": identity,
@@ -61,7 +62,7 @@ def _region(entry: Entry, found: dict[str, Any], points: list[list[float]], iden
         "image_rotation": 0,
         "score": found["score"],
         "value": {
-            "points": [[100 * x / width, 100 * y / height] for x, y in points],  # in percent of the image's sides
+            "points": [[round(100 * x / width, 4), round(100 * y / height, 4)] for x, y in points],
             "polygonlabels": [found["category"]],
             "closed": True,
         },

@@ -34,7 +34,7 @@ class Progress:
             self._check(lines[0], configuration)
             self.entries = {line["image"]: line for line in lines[1:] if isinstance(line.get("image"), str)}
         if len(content) > size:
-            os.truncate(path, size)
+            self._cut(size)
         if not lines:
             self._write({"configuration": configuration})
 
@@ -45,6 +45,12 @@ class Progress:
         """
         self._write(entry)
         self.entries[entry["image"]] = entry
+
+    def _cut(self, size: int) -> None:
+        try:
+            os.truncate(self.path, size)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written ({error.strerror}); choose another place with -o") from error
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
@@ -65,8 +71,8 @@ class Progress:
         differing = [name for name in configuration if begun.get(name) != configuration[name]]
         if differing:
             raise InputError(
-                f"{self.path} was begun with another {', '.join(differing)}; choose another place with -o, or delete it "
-                "to start anew"
+                f"{self.path} was begun with another {', '.join(differing)}; choose another place with -o, or delete "
+                "it to start anew"
             )
 
 
