@@ -50,7 +50,9 @@ class Progress:
         try:
             os.truncate(self.path, size)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written ({error.strerror}); choose another place with -o") from error
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror}); choose another place with -o"
+            ) from error
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
