@@ -146,9 +146,10 @@ class Annotator:
     def _features(self, image: np.ndarray) -> ImageFeatures:
         """Features of an image; the latest image's are kept, known by its pixels, which a caller may overwrite."""
         image = np.ascontiguousarray(image)
-        digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes()).digest()
-        if self._kept is None or self._kept[0] != digest:
-            self._kept = (digest, self.env.features.of(image))
+        digest = hashlib.blake2b(repr(image.shape).encode())
+        digest.update(image)
+        if self._kept is None or self._kept[0] != digest.digest():
+            self._kept = (digest.digest(), self.env.features.of(image))
         return self._kept[1]
 
     def _play(self, episode: ClickEpisode, clicks: Sequence[Click], budget: int) -> Result:
