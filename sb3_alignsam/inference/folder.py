@@ -113,7 +113,7 @@ def annotate_folder(
         path = job.images / name
         stamp = _stamp(path)
         entry = progress.entries.get(name)
-        if entry is None or "error" in entry or entry.get("stamp") != stamp:
+        if entry is None or "objects" not in entry or entry.get("stamp") != stamp:  # An unreadable one is tried again.
             entry = {"image": name, "stamp": stamp, **_annotate(annotator, job, name)}
             progress.add(entry)
         done()
