@@ -147,7 +147,7 @@ class Annotator:
         """Features of an image; the latest image's are kept, known by its pixels, which a caller may overwrite."""
         image = np.ascontiguousarray(image)
         digest = hashlib.blake2b(repr(image.shape).encode())
-        digest.update(image)
+        digest.update(image.data)
         if self._kept is None or self._kept[0] != digest.digest():
             self._kept = (digest.digest(), self.env.features.of(image))
         return self._kept[1]
