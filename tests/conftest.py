@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_alignsam.datasets import Sample
+from sb3_alignsam.datasets import Sample, ShapesDataset
 from sb3_alignsam.envs import SamSegEnv, make_env
 from sb3_alignsam.perception import Segmenter, load_segmenter
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
@@ -53,6 +53,20 @@ def coco_mini() -> Path:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short MaskablePPO run with an evaluation, a checkpoint and a best model."""
     return short_run("maskable_ppo", tmp_path_factory.mktemp("logs"), eval_freq=32, eval_episodes=4, save_freq=32)
+
+
+@pytest.fixture(scope="session")
+def explicit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short MaskablePPO run of the Explicit agent."""
+    return short_run("maskable_ppo", tmp_path_factory.mktemp("explicit_logs"), agent="explicit", eval_freq=0)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO folder of six scenes: ``val/*.png`` and ``annotations/instances_val.json``. Not to be written to."""
+    folder = tmp_path_factory.mktemp("photographs")
+    ShapesDataset("val").write_coco(folder, 6)
+    return folder
 
 
 def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object) -> Path:

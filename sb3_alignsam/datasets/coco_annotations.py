@@ -56,6 +56,18 @@ def read_annotations(path: Path) -> CocoContent:
     return CocoContent(categories, images, _read_instances(content, path, categories, images))
 
 
+def read_image_list(path: Path) -> tuple[dict[int, str], dict[int, CocoImage]]:
+    """Read names and ids alone, of an ``instances_*.json`` or of a file without annotations (``image_info_*.json``).
+
+    :param path: of the file. :return: category names by id, and images by id, ids ascending.
+    :raises InputError: it is missing or no JSON, lacks a part, or has an entry that cannot be used.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no annotation file {path}; check the path")
+    content = _read_json(path)
+    return _read_categories(content, path), dict(sorted(_read_images(content, path).items()))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sb3_alignsam.errors import InputError
 
 MAX_PIXELS = 2**26
 """Most pixels (height x width) a photograph may have: 8192 x 8192, 192 MiB as RGB. Checked before decoding."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""Most bytes read from a stream: as many as the largest picture has uncompressed, with four channels of 16 bits."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may decode here. Left out on purpose are formats for which it starts another program, such as EPS."""
 # What Pillow's decoders raise on damaged files: there is no common base below Exception.
@@ -30,28 +37,54 @@ def read_photograph(path: str | os.PathLike[str]) -> np.ndarray:
     :return: (H, W, 3) uint8, RGB.
     :raises InputError: there is no such file, or it is not an image, is damaged or is too large.
     """
-    path = Path(path)
-    if not path.is_file():
+    return _read(_existing(path), str(path), _to_rgb)
+
+
+def read_upright(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file as its owner sees it: turned by its EXIF orientation. All else as in `read_photograph`."""
+    return _read(_existing(path), str(path), _to_upright_rgb)
+
+
+def read_upright_stream(stream: BinaryIO, name: str) -> np.ndarray:
+    """Read an image from an open stream, such as standard input, as `read_upright` does.
+
+    :param stream: is read to its end. :param name: what messages call it.
+    :return: (H, W, 3) uint8, RGB.
+    :raises InputError: what it holds is not an image, is damaged or is too large.
+    """
+    content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{name} holds more than {MAX_BYTES} bytes; make the image smaller")
+    return _read(io.BytesIO(content), name, _to_upright_rgb)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    if not Path(path).is_file():
         raise InputError(f"there is no image file {path}; check the path")
+    return Path(path)
+
+
+def _read(source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Open a picture, check its size before it is decoded, and convert it."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(image.width * image.height, path)
-            return _to_rgb(image)
+        with Image.open(source, formats=FORMATS) as image:
+            _check_size(image.width * image.height, name)
+            return convert(image)
     except InputError:
         raise
     # Pillow's own limit lies above MAX_PIXELS; it is an error, or a warning that the user may have made an error.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"the image {path} has more than {MAX_PIXELS} pixels; make it smaller") from error
+        raise InputError(f"the image {name} has more than {MAX_PIXELS} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image; save it as one of {', '.join(FORMATS)}") from error
+        raise InputError(f"{name} is not an image; save it as one of {', '.join(FORMATS)}") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the image {path} cannot be read ({reason}); save it anew as JPEG or PNG") from error
+        raise InputError(f"the image {name} cannot be read ({reason}); save it anew as JPEG or PNG") from error
 
 
-def _check_size(pixels: int, path: Path) -> None:
+def _check_size(pixels: int, name: str) -> None:
     if pixels > MAX_PIXELS:
-        raise InputError(f"the image {path} has {pixels} pixels; make it smaller, at most {MAX_PIXELS} pixels")
+        raise InputError(f"the image {name} has {pixels} pixels; make it smaller, at most {MAX_PIXELS} pixels")
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -66,3 +99,12 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     # Without this, Pillow warns about a palette's transparency, which is dropped all the same.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
+
+
+def _to_upright_rgb(image: Image.Image) -> np.ndarray:
+    """Pixels of an opened picture turned by its EXIF orientation, (H, W, 3) uint8."""
+    image.load()
+    # Damaged EXIF data leave the pixels as they are: nobody would want the photograph refused, nor Pillow's warning.
+    with contextlib.suppress(*_DAMAGED), warnings.catch_warnings(action="ignore"):
+        image = ImageOps.exif_transpose(image)
+    return _to_rgb(image)

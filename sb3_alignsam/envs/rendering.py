@@ -87,10 +87,15 @@ def draw_clicks(picture: np.ndarray, clicks: Sequence[Click], image_size: tuple[
     offset = ((side - round(width * scale)) // 2, (side - round(height * scale)) // 2)
     for click in clicks:
         centre = (round((click.x + 0.5) * scale) + offset[0], round((click.y + 0.5) * scale) + offset[1])
-        cv2.circle(picture, centre, radius, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(picture, centre, radius - 2, POSITIVE if click.positive else NEGATIVE, -1, cv2.LINE_AA)
-        arm = max(radius // 2, 2)
-        cv2.line(picture, (centre[0] - arm, centre[1]), (centre[0] + arm, centre[1]), (255, 255, 255), 2)
-        if click.positive:
-            cv2.line(picture, (centre[0], centre[1] - arm), (centre[0], centre[1] + arm), (255, 255, 255), 2)
+        mark_click(picture, centre, click.positive, radius)
     return picture
+
+
+def mark_click(picture: np.ndarray, centre: tuple[int, int], positive: bool, radius: int) -> None:
+    """Draw one click in place: a green disc with a plus, or a red one with a minus. :param centre: x, y in pixels."""
+    cv2.circle(picture, centre, radius, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.circle(picture, centre, radius - 2, POSITIVE if positive else NEGATIVE, -1, cv2.LINE_AA)
+    arm = max(radius // 2, 2)
+    cv2.line(picture, (centre[0] - arm, centre[1]), (centre[0] + arm, centre[1]), (255, 255, 255), 2)
+    if positive:
+        cv2.line(picture, (centre[0], centre[1] - arm), (centre[0], centre[1] + arm), (255, 255, 255), 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sb3_alignsam.datasets.coco_annotations import CocoAnnotation, CocoImage, read_annotations
+from sb3_alignsam.datasets.coco_annotations import CocoAnnotation, CocoImage, read_annotations, read_image_list
 from sb3_alignsam.errors import InputError
 
 RUNS = {"size": [8, 10], "counts": [80]}
@@ -161,3 +161,13 @@ def test_unusual_file_names_inside_the_folder_are_allowed(tmp_path: Path, name: 
     content = _content()
     content["images"][0]["file_name"] = name
     assert read_annotations(_write(tmp_path, content)).images[5].file_name == name
+
+
+def test_names_and_ids_alone_need_no_annotations(tmp_path: Path) -> None:
+    content = _content()
+    del content["annotations"]
+    categories, images = read_image_list(_write(tmp_path, content))
+    assert list(categories.items()) == [(2, "cat"), (9, "dog")]
+    assert list(images.items()) == [(0, CocoImage("below/zero.png", 3, 4)), (5, CocoImage("five.png", 8, 10))]
+    with pytest.raises(InputError, match=r"there is no annotation file .*none.json"):
+        read_image_list(tmp_path / "none.json")

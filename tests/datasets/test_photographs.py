@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sb3_alignsam.datasets import photographs
-from sb3_alignsam.datasets.photographs import read_photograph
+from sb3_alignsam.datasets.photographs import read_photograph, read_upright, read_upright_stream
 from sb3_alignsam.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -158,3 +159,44 @@ def test_as_many_pixels_as_the_cap_are_read(tmp_path: Path, monkeypatch: pytest.
     assert read_photograph(tmp_path / "a.png").shape == (6, 9, 3)
     monkeypatch.setattr(photographs, "MAX_PIXELS", 53)
     assert "54 pixels" in _refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_a_users_photograph_is_turned_upright_a_datasets_is_not(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    upright = {
+        1: PIXELS, 2: PIXELS[:, ::-1], 3: PIXELS[::-1, ::-1], 4: PIXELS[::-1],
+        5: PIXELS.transpose(1, 0, 2), 6: np.rot90(PIXELS, -1), 7: np.rot90(PIXELS, 2).transpose(1, 0, 2),
+        8: np.rot90(PIXELS),
+    }[orientation]  # fmt: skip
+    np.testing.assert_array_equal(read_upright(path), upright)
+    np.testing.assert_array_equal(read_upright_stream(io.BytesIO(path.read_bytes()), "standard input"), upright)
+    if suffix != "tiff":  # Pillow turns a TIFF as it loads it.
+        np.testing.assert_array_equal(read_photograph(path), PIXELS)
+
+
+def test_damaged_exif_data_leave_the_pixels_as_they_are(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff damaged")
+    with warnings.catch_warnings(action="error"):
+        read_upright(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_upright(tmp_path / "a.png"), PIXELS)
+
+
+def test_a_stream_is_named_in_what_is_wrong_with_it() -> None:
+    for content, words in ((b"", "standard input is not an image"), (b"GIF89a", "standard input")):
+        with pytest.raises(InputError, match=words):
+            read_upright_stream(io.BytesIO(content), "standard input")
+
+
+def test_a_stream_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(photographs, "MAX_BYTES", 100)
+    with pytest.raises(InputError, match="more than 100 bytes"):
+        read_upright_stream(io.BytesIO(bytes(101)), "standard input")
+    monkeypatch.undo()
+    header = _png_header(tmp_path / "a.png", 9000).read_bytes()
+    with pytest.raises(InputError, match="81000000 pixels; make it smaller"):
+        read_upright_stream(io.BytesIO(header), "standard input")

@@ -1,0 +1,196 @@
+"""`Annotator`: a trained agent on photographs that nobody has annotated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_alignsam.datasets.base import check_categories
+from sb3_alignsam.datasets.photographs import MAX_PIXELS
+from sb3_alignsam.envs.episode import FOUND_IOU, ClickEpisode, click_together
+from sb3_alignsam.envs.observations import DEFAULT_KEYS
+from sb3_alignsam.envs.sam_seg_env import MAX_STEPS, SamSegEnv
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.evaluation.protocol import state_of
+from sb3_alignsam.inference.unseen import Unseen, unseen_sample
+from sb3_alignsam.keywords import check_keywords, unknown_name
+from sb3_alignsam.perception.clicks import Click
+from sb3_alignsam.perception.frozen_features import ImageFeatures
+from sb3_alignsam.policies.clickers import AgentClicker, Stop
+from sb3_alignsam.policies.loading import (
+    AgentDescription,
+    find_zip,
+    is_maskable,
+    load_policy,
+    policy_class,
+    read_description,
+)
+from sb3_alignsam.registration import ENV_IDS
+
+FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "render_mode")
+"""Keywords of training that say nothing about a photograph of the user's own."""
+
+
+@dataclass(frozen=True)
+class PlacedClick:
+    """One click of an episode. :param predicted_iou: the segmenter's own estimate for the mask that it gave.
+    :param given: the user placed it, not the agent."""
+
+    click: Click
+    predicted_iou: float
+    given: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer of one episode, by the run's own rule (``answer``).
+
+    :param mask: (H, W) bool; empty where nothing was clicked, or SAM found nothing.
+    :param score: predicted IoU of the answer; a regression output, it can leave [0, 1] a little. 0 before any click.
+    :param clicks: in the order in which they were placed. :param stopped: the agent ended the episode by itself.
+    """
+
+    mask: np.ndarray
+    score: float
+    clicks: tuple[PlacedClick, ...]
+    stopped: bool
+
+
+class Annotator:
+    """A trained agent, ready for any photograph. Nothing is unpickled, no dataset is needed and no ground truth read.
+
+    It plays the episodes of training and evaluation. What the frozen networks make of a photograph is kept from one
+    category to the next, and on disk as the environment keyword ``cache`` says.
+
+    :param run: run folder or zip that `train` wrote.
+    :param load_best: the best model on dev rather than the last one.
+    :param env_kwargs: environment keywords that replace those of training, such as ``segmenter`` or ``device``.
+    :raises InputError: the run or a keyword cannot be used.
+    """
+
+    def __init__(self, run: Path, load_best: bool = False, env_kwargs: Mapping[str, Any] | None = None) -> None:
+        self.zip_path = find_zip(run, load_best)
+        self.description = read_description(self.zip_path)
+        self._reads_category = getattr(policy_class(self.description.policy), "reads_category", True)
+        kwargs = _env_kwargs(self.zip_path, self.description, env_kwargs or {}, self._reads_category)
+        self.env = SamSegEnv(**kwargs)
+        policy = load_policy(self.zip_path, self.env)
+        self._agent = AgentClicker(policy, self.env.grid, is_maskable(self.description))
+        self._kept: tuple[bytes, ImageFeatures] | None = None
+
+    @property
+    def budget(self) -> int:
+        """Clicks that an episode of training had at most."""
+        return self.env.max_steps
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """What the agent was trained to find."""
+        trained = self.description.env_kwargs.get("categories") or self.description.categories
+        return (trained,) if isinstance(trained, str) else tuple(trained)
+
+    def check_category(self, name: str) -> None:
+        """:raises InputError: the agent cannot be asked for this category: it is no name, or an agent that knows
+        categories by their index was not trained on it; or it is too long a text."""
+        if not name.strip() or not name.isprintable():
+            raise InputError(f"category {name!r} is no name; give one such as {self.categories[0]}")
+        if self._reads_category:
+            check_categories([name], self.categories, f"the categories that {self.zip_path} was trained on")
+        elif self.env.features.maps is not None and name not in self.env.features.maps.categories:
+            self.env.features.maps.clip.prompt_features([name])  # Refuses a text that is too long; kept for later.
+
+    def segment(
+        self, image: np.ndarray, category: str, clicks: Sequence[Click] = (), budget: int | None = None
+    ) -> Result:
+        """Play one episode on a photograph.
+
+        :param image: (H, W, 3) uint8 RGB, at most `MAX_PIXELS` pixels.
+        :param category: any name for an agent that reads similarity maps, else one of `categories`.
+        :param clicks: placed first, at any pixels; the agent goes on from there, and its step count counts them.
+        :param budget: clicks in all, those given included; None: that of training.
+        :raises InputError: the image, the category or a click cannot be used.
+        """
+        return self._play(self._episode(image, category), clicks, self.budget if budget is None else budget)
+
+    def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
+        """Play episodes on a photograph, one an object, the pixels of earlier answers excluded (``target: instance``).
+
+        Ends without ground truth: after `most` answers, or with an answer that is empty, as when the agent stops at
+        once, or whose predicted IoU is below `FOUND_IOU`. That one is the last of the list, which is never empty.
+
+        :param image: as in `segment`. :param category: as in `segment`. :param most: answers at most, at least 1.
+        :raises InputError: the image or the category cannot be used.
+        """
+        episode = self._episode(image, category)
+        results = [self._play(episode, (), self.budget)]
+        while len(results) < most and results[-1].score >= FOUND_IOU and results[-1].mask.any():
+            episode = replace(episode.fresh(), excluded=episode.excluded | results[-1].mask)
+            results.append(self._play(episode, (), self.budget))
+        return results
+
+    def _episode(self, image: np.ndarray, category: str) -> ClickEpisode:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(f"an image is (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}")
+        if image.shape[0] * image.shape[1] > MAX_PIXELS:
+            raise InputError(
+                f"the image has {image.shape[0] * image.shape[1]} pixels; at most {MAX_PIXELS} can be used"
+            )
+        self.check_category(category)
+        return self.env.new_episode(unseen_sample(image, category), self._features(image))
+
+    def _features(self, image: np.ndarray) -> ImageFeatures:
+        """Features of an image; the latest image's are kept, known by its pixels, which a caller may overwrite."""
+        image = np.ascontiguousarray(image)
+        digest = hashlib.blake2b(repr(image.shape).encode())
+        digest.update(image.data)
+        if self._kept is None or self._kept[0] != digest.digest():
+            self._kept = (digest.digest(), self.env.features.of(image))
+        return self._kept[1]
+
+    def _play(self, episode: ClickEpisode, clicks: Sequence[Click], budget: int) -> Result:
+        if not max(len(clicks), 1) <= budget <= MAX_STEPS:
+            raise InputError(
+                f"the clicks of an episode must be from 1 to {MAX_STEPS}, and no fewer than the {len(clicks)} given; "
+                f"got {budget}"
+            )
+        placed: list[PlacedClick] = []
+        for click in clicks:  # One by one: so the segmenter saw those of an earlier episode that is gone on with.
+            episode.click(click, self.env.segmenter)
+            placed.append(PlacedClick(click, episode.last.predicted_iou, given=True))
+        rng = np.random.default_rng(0)  # The agent is greedy and draws nothing.
+        stopped = False
+        for step in range(len(clicks), budget):
+            (answer,) = self._agent.next_clicks([state_of(self.env, episode, step, rng)])
+            if isinstance(answer, Stop):
+                stopped = True
+                break
+            if isinstance(answer, Click):  # None: an action without effect, which uses up a click
+                click_together([episode], [answer], self.env.segmenter)
+                placed.append(PlacedClick(answer, episode.last.predicted_iou, given=False))
+        return Result(episode.answer.mask, episode.answer.predicted_iou, tuple(placed), stopped)
+
+
+def _env_kwargs(
+    path: Path, description: AgentDescription, replaced: Mapping[str, Any], reads_category: bool
+) -> dict[str, Any]:
+    """Keywords of an environment like the run's, on unseen photographs."""
+    if description.env_id not in ENV_IDS:
+        raise unknown_name(description.env_id, ENV_IDS, "environment")
+    for name in replaced:
+        if name in FOR_DATASETS:
+            raise InputError(f"environment keyword '{name}' says nothing about photographs of your own; leave it out")
+    kwargs = {**description.env_kwargs, **replaced}
+    check_keywords(SamSegEnv.__init__, kwargs, "environment keyword")
+    if not description.categories:
+        raise InputError(f"{path} does not say which categories it was trained on; train the agent anew")
+    kwargs = {name: value for name, value in kwargs.items() if name not in FOR_DATASETS}
+    if not reads_category:
+        # The index of a name outside the vocabulary does not exist, and the agent does not look at it.
+        keys = kwargs.get("observation_keys") or DEFAULT_KEYS
+        kwargs["observation_keys"] = [key for key in keys if key != "target_category"]
+    return {**kwargs, "dataset": Unseen(description.categories)}
