@@ -68,7 +68,7 @@ def test_a_zip_holds_little_but_trained_weights(agent, algo, tmp_path):
     folder = short_run(algo, tmp_path, agent=agent, eval_freq=0)
     path, env = folder / "SamSegShapes-v0.zip", make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny"})
     weights = sum(value.nbytes for value in load_policy(path, env).state_dict().values())
-    assert path.stat().st_size < 4 * weights + 100_000
+    assert path.stat().st_size <= 3 * weights + 100_000
     algorithm = {"ppo": PPO, "maskable_ppo": MaskablePPO}[algo]
     own = make_env("SamSegShapes-v0", {"text_model": "tiny"} if agent == "explicit" else {})
     assert algorithm.load(path, env=own, device="cpu").num_timesteps == 64
