@@ -13,7 +13,7 @@ from sb3_alignsam.inference.annotator import PlacedClick
 from sb3_alignsam.perception.clicks import Click
 
 EXAMPLE = '{"clicks": [{"x": 120, "y": 80, "positive": true}]}'
-DIGITS = 6
+DIGITS = 4
 """Decimals of predicted IoU in files; what lies beyond them is rounding noise."""
 
 

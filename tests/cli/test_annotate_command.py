@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch as th
 from PIL import Image
 from pycocotools import mask as native
 from pycocotools.coco import COCO
@@ -161,6 +163,8 @@ def test_killed_interrupted_or_out_of_space_in_mid_write_it_goes_on_to_the_same_
         ended = subprocess.run(
             [sys.executable, "-c", DIES_AT_FULL_FILES, kind, str(cut), *(str(each) for each in args)],
             cwd=REPOSITORY, capture_output=True, text=True, check=False,
+            # A sum over another number of threads is rounded otherwise, and the bytes would tell.
+            env={**os.environ, "OMP_NUM_THREADS": str(th.get_num_threads())},
         )  # fmt: skip
         assert ended.returncode == code, ended.stderr
         assert re.fullmatch(words, ended.stderr), ended.stderr
