@@ -16,7 +16,7 @@ from rich.table import Table
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.metrics import miou_at
-from sb3_alignsam.evaluation.protocol import EpisodeId, Record
+from sb3_alignsam.evaluation.records import EpisodeId, Record
 
 
 def summary(ids: Sequence[EpisodeId], records: Sequence[Record], about: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def summary(ids: Sequence[EpisodeId], records: Sequence[Record], about: dict[str
             }
             for record in records
         ],
-        "episodes": [asdict(each) for each in ids],
+        "episodes": [each.listed() for each in ids],
     }
 
 

@@ -7,27 +7,24 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from sb3_alignsam.evaluation.protocol import EpisodeId, Record
 from sb3_alignsam.evaluation.report import plot_curves, print_table, summary, write_json
+from tests.evaluation.made_up import episode_id, made_record
 
 
 def _report(most=1):
-    ids = [EpisodeId(0, 11, "star"), EpisodeId(3, 14, "ring")]
+    ids = [episode_id(0, 11, "star"), episode_id(3, 14, "ring", 2000)]
     good, bad = np.array([[0.5, 0.9], [0.7, 0.8]]), np.array([[0.1, 0.2], [0.1, 0.1]])
-    clicks = np.full(len(ids), good.shape[1])
-    records = [
-        Record("random", False, bad, bad, bad, clicks),
-        Record("oracle", True, good, good, good, clicks * most),
-    ]
+    records = [made_record("random", bad), made_record("oracle", good, True, most)]
     return summary(ids, records, {"split": "val", "zip": "x.zip"})
 
 
 def test_the_summary_is_json_with_every_episode_by_id(tmp_path):
     write_json(_report(), tmp_path / "report" / "a.json")
     read = json.loads((tmp_path / "report" / "a.json").read_text())
-    assert read["episodes"] == [
-        {"index": 0, "image_id": 11, "category": "star"},
-        {"index": 3, "image_id": 14, "category": "ring"},
+    keys = ("index", "image_id", "category", "area", "size_class", "instance_ids")
+    assert [[each[key] for key in keys] for each in read["episodes"]] == [
+        [0, 11, "star", 400, "small", [1]],
+        [3, 14, "ring", 2000, "medium", [4]],
     ]
     oracle = read["clickers"][1]
     assert oracle["uses_ground_truth"] is True
