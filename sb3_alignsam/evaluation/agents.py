@@ -51,6 +51,7 @@ class LoadedAgent:
     :param env: an environment on the split.
     :param dev_kwargs: keywords of an environment of the same kind on the episodes to choose by.
     :param clicker: the agent.
+    :param env_kwargs: keywords of `env`.
     """
 
     zip_path: Path
@@ -58,6 +59,7 @@ class LoadedAgent:
     env: SamSegEnv
     dev_kwargs: dict[str, Any]
     clicker: AgentClicker
+    env_kwargs: dict[str, Any]
 
 
 def load_agent(
@@ -84,7 +86,7 @@ def load_agent(
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
     policy = load_policy(path, env)
     clicker = AgentClicker(policy, env.grid, is_maskable(description))
-    return LoadedAgent(path, description, env, dev_kwargs, clicker)
+    return LoadedAgent(path, description, env, dev_kwargs, clicker, kwargs)
 
 
 def make_clickers(

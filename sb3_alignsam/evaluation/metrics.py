@@ -9,6 +9,7 @@ import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+DRAWS_AT_ONCE = 2**16
 NOC_TARGETS = (0.80, 0.85, 0.90)
 """IoU that clicks are counted up to."""
 
@@ -48,8 +49,12 @@ def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     if not len(values):
         raise ValueError("no episodes to average")
     rng = np.random.default_rng(seed)
-    # One resample at a time: all at once they would be gigabytes for a split of tens of thousands of episodes.
-    means = np.stack([values[rng.integers(len(values), size=len(values))].mean(axis=0) for _ in range(resamples)])
+    means = np.empty((resamples, values.shape[1]))
+    # Some at a time: all at once they would be gigabytes for a split of tens of thousands of episodes.
+    some = max(DRAWS_AT_ONCE // len(values), 1)
+    for start in range(0, resamples, some):
+        count = min(some, resamples - start)
+        means[start : start + count] = values[rng.integers(len(values), size=(count, len(values)))].mean(axis=1)
     return [percentile_interval(mean, means[:, column]) for column, mean in enumerate(values.mean(axis=0))]
 
 

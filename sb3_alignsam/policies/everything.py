@@ -27,9 +27,9 @@ between masks and not between their boxes, since two rings in each other have on
 class Everything:
     """Segment Anything's everything mode (Kirillov et al., 2023, section 4 and appendix B), then a choice by category.
 
-    Each point of a grid is clicked alone and gives its candidate of highest predicted IoU; unsure masks are
-    dropped, and of those that overlap the surest stays. The answer is the union of those on which the target's similarity
-    map is, on average, above the strongest other category's; where there is none, the one mask that comes nearest to that.
+    Each point of a grid is clicked alone and gives its candidate of highest predicted IoU; unsure masks are dropped,
+    and of those that overlap the surest stays. The answer is the union of those on which the target's similarity map
+    is, on average, above the strongest other category's; where there is none, the one that comes nearest to that.
 
     :param features: of an environment with a text model.
     """

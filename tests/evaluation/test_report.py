@@ -7,7 +7,10 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from sb3_alignsam.evaluation.report import plot_curves, print_table, summary, write_json
+from sb3_alignsam.evaluation.curves import plot_curves
+from sb3_alignsam.evaluation.report import write_json
+from sb3_alignsam.evaluation.summary import summary
+from sb3_alignsam.evaluation.tables import print_table
 from tests.evaluation.made_up import episode_id, made_record
 
 

@@ -26,7 +26,9 @@ def test_an_evaluation_leaves_figures_and_curves_beside_the_run(run_folder):
 def test_the_best_model_and_another_place_can_be_asked_for(run_folder, tmp_path):
     report = evaluate_run(run_folder, load_best=True, split="dev", episodes=1, clicks=1, out=tmp_path)
     assert report["zip"] == "best_model.zip"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["eval_dev.json", "eval_dev.png"]
+    assert report["calibration"]["note"].startswith("raw predicted IoU: the split reported is")
+    endings = (".json", ".md", ".png", "_coco.json", "_episodes.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"eval_dev{ending}" for ending in endings]
 
 
 def test_the_reported_split_is_never_the_one_chosen_on_by_default(run_folder):
