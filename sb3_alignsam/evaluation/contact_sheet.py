@@ -17,7 +17,7 @@ from sb3_alignsam.perception.clicks import Click
 
 ROWS = 5
 """Episodes of each kind."""
-PANEL = 180
+PANEL = 220
 """Side in pixels of each of an episode's three pictures."""
 HEAD = 40
 

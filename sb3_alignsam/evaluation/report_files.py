@@ -82,7 +82,9 @@ def write_runs_files(files: ReportFiles, report: dict[str, Any]) -> None:
 
 
 def _head(report: dict[str, Any]) -> list[str]:
-    steps = report["num_timesteps"]
-    zips = ", ".join(f"`{name}`" for name in report.get("zips", [report["zip"]]))
-    said = f"{zips} ({steps} steps) on split {report['split']}: {report['num_episodes']} episodes, the same for all."
+    several = "zips" in report
+    zips = report["zips"] if several else [report["zip"]]
+    steps = report["num_timesteps"] if several else [report["num_timesteps"]]
+    loaded = ", ".join(f"`{name}` ({trained} steps)" for name, trained in zip(zips, steps, strict=True))
+    said = f"{loaded} on split {report['split']}: {report['num_episodes']} episodes, the same for all."
     return [f"# {report['env_id']}", "", said, "Each measure is explained in docs/evaluation.md.", ""]

@@ -117,7 +117,7 @@ def evaluate_runs(
         done.append(_play(agent, files, asked, shared, console, progress))
     for played in done:
         _report(played, console, loud=False)
-    about = {**_about(done[0]), "num_timesteps": done[0].agent.description.num_timesteps}
+    about = {**_about(done[0]), "num_timesteps": [played.agent.description.num_timesteps for played in done]}
     zips = [str(played.agent.zip_path) for played in done]
     report = summary_of_runs(done[0].ids, [played.records for played in done], about, zips)
     write_runs_files(common, report)
@@ -214,7 +214,7 @@ def _check_alike(agents: Sequence[LoadedAgent]) -> None:
     """:raises InputError: agents differ in what an average over seeds must not mix."""
     first = agents[0]
     for other in agents[1:]:
-        for name in ("algo", "env_id", "env_kwargs", "policy", "policy_kwargs", "num_timesteps"):
+        for name in ("algo", "env_id", "env_kwargs", "policy", "policy_kwargs"):
             values = [getattr(each.description, name) for each in (first, other)]
             if values[0] != values[1]:
                 raise InputError(

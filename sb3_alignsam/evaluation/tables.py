@@ -127,9 +127,7 @@ def clicks_grid(report: dict[str, Any]) -> Grid:
     for row in rows:
         figures = [row["noc"][target] for target in _TARGETS]
         cells.append([row["name"], *(text for each in figures for text in _noc_texts(each))])
-    notes = [
-        f"NoC: clicks until the answer's IoU is 0.80, 0.85, 0.90. An episode that failed counts as {clicks} clicks."
-    ]
+    notes = [f"NoC: clicks until the answer's IoU is 0.80, 0.85, 0.90; {clicks} where an episode failed."]
     return Grid("clicks needed", header, cells, notes)
 
 
