@@ -180,8 +180,8 @@ def runs_grid(report: dict[str, Any]) -> Grid:
     ]
     title = f"{report['split']}: {report['num_runs']} runs, {report['num_episodes']} episodes, {clicks} clicks"
     notes = [
-        "mIoU: mean over runs and episodes, both resampled. IQM: interquartile mean over runs and categories,",
-        "stratified bootstrap (Agarwal et al., 2021). runs: the lowest and the highest run's mIoU.",
+        "mIoU: mean over runs and episodes, both resampled; runs: the lowest and the highest run's.",
+        "IQM: interquartile mean over runs and categories, stratified bootstrap (Agarwal et al., 2021).",
     ]
     return Grid(title, header, cells, notes, texts=2)
 
