@@ -22,15 +22,17 @@ def plot_curves(report: dict[str, Any], path: Path) -> None:
     rows = sorted(report["clickers"], key=lambda row: -row["miou_at"][-1]["mean"])
     colours = other_colours()
     for row in rows:
-        own = row["name"] == AGENT
-        draw_curve(axes, row, AGENT_COLOUR if own else next(colours), _label(row), 2.6 if own else 1.3, raw=own)
+        if row["name"] == AGENT:
+            draw_curve(axes, row, AGENT_COLOUR, _label(row), 2.6, "agent, latest mask")
+        else:
+            draw_curve(axes, row, next(colours), _label(row), 1.3, None)
     of_runs = f"{report['num_runs']} runs, " if "num_runs" in report else ""
     axes.set_title(f"{report['split']}, {of_runs}{report['num_episodes']} episodes, bands: 95 % bootstrap", fontsize=10)
     finish(figure, axes, len(rows[0]["miou_at"]), path)
 
 
-def draw_curve(axes: Axes, row: dict[str, Any], colour: Any, label: str, width: float, raw: bool) -> None:
-    """One clicker's curve and band. :param raw: also draw its latest mask's curve."""
+def draw_curve(axes: Axes, row: dict[str, Any], colour: Any, label: str, width: float, raw: str | None) -> None:
+    """One clicker's curve and band. :param raw: what its latest mask's curve is called; None: it is not drawn."""
     clicks = range(1, len(row["miou_at"]) + 1)
     style = "--" if row["uses_ground_truth"] else "-"
     mean = [each["mean"] for each in row["miou_at"]]
@@ -41,9 +43,9 @@ def draw_curve(axes: Axes, row: dict[str, Any], colour: Any, label: str, width: 
     )
     low, high = ([each[end] for each in row["miou_at"]] for end in ("low", "high"))
     axes.fill_between(clicks, low, high, color=colour, alpha=0.13, linewidth=0)
-    if raw:
+    if raw is not None:
         last = [each["mean"] for each in row["last_mask_miou_at"]]
-        axes.plot(clicks, last, ":", linewidth=1.2, color=colour, label=f"{label}, latest mask", zorder=front)
+        axes.plot(clicks, last, ":", linewidth=1.2, color=colour, label=raw, zorder=front)
 
 
 def other_colours() -> Any:
