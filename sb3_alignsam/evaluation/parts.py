@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sb3_alignsam.evaluation.records import EpisodeId, Record
+from sb3_alignsam.evaluation.report import write_text
 
 FORMAT = 1
 """Part of every key: to be raised when the same evaluation writes other figures down."""
@@ -42,11 +42,7 @@ class Parts:
     def write(self, number: int, ids: Sequence[EpisodeId], records: Sequence[Record]) -> None:
         """Keep a batch; a kill leaves either all of it or nothing."""
         text = json.dumps({"episodes": [e.to_plain() for e in ids], "records": [r.to_plain() for r in records]})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(number)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(f"{_digest(text)}\n{text}", self._path(number))
 
     def remove(self) -> None:
         """Forget all batches, once their report is written."""

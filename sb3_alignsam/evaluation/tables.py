@@ -34,13 +34,15 @@ class Grid:
 
     def show(self, console: Console) -> None:
         """Print it; the agent's row is bold."""
-        table = Table(title=self.title, title_justify="left", caption="\n".join(self.notes), caption_justify="left")
+        table = Table()
         table.box, table.show_edge, table.padding = SIMPLE_HEAVY, False, (0, 1, 0, 0)
         for index, name in enumerate(self.header):
             table.add_column(name, justify="left" if index < self.texts else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*row, style="bold" if row[0] == AGENT else None)
-        console.print(table)
+        console.print(f"[italic]{self.title}", table, sep="\n", highlight=False, soft_wrap=True)
+        for note in self.notes:
+            console.print(f"[dim italic]{note}", highlight=False, soft_wrap=True)
         console.print()
 
     def markdown(self) -> str:
