@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from sb3_alignsam.policies.baselines import BASELINES
 @click.option("--clicks", type=int, help="Clicks an episode; else the run's budget.")
 @click.option(
     "--baselines",
-    help=f"Names with commas between, or none; else {','.join(DEFAULT_BASELINES)}. "
-    f"Also known: {','.join(sorted(set(BASELINES) - set(DEFAULT_BASELINES)))}.",
+    help=f"Names with commas between, or none; else {', '.join(DEFAULT_BASELINES)}. "
+    f"Also known: {', '.join(sorted(set(BASELINES) - set(DEFAULT_BASELINES)))}.",
 )
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here, not to RUN/report.")
@@ -67,7 +68,7 @@ def command(
         "load_best": load_best,
         "episodes": None if episodes == "all" else int(episodes),
         "clicks": clicks,
-        "baselines": None if baselines is None else [] if baselines in ("", "none") else baselines.split(","),
+        "baselines": None if baselines is None else [] if baselines in ("", "none") else re.split(r"\s*,\s*", baselines),
         "env_kwargs": read_env_kwargs(env_kwargs),
         "out": out,
         "json_file": json_file,
