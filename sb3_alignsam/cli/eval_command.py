@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def command(
         "load_best": load_best,
         "episodes": None if episodes == "all" else int(episodes),
         "clicks": clicks,
-        "baselines": None if baselines is None else [] if baselines in ("", "none") else re.split(r"\s*,\s*", baselines),
+        "baselines": None if baselines is None else _names(baselines),
         "env_kwargs": read_env_kwargs(env_kwargs),
         "out": out,
         "json_file": json_file,
@@ -79,3 +78,8 @@ def command(
         evaluate_run(runs[0], **settings)
     else:
         evaluate_runs(runs, **settings)
+
+
+def _names(text: str) -> list[str]:
+    """Names with commas between; none where the text is empty or says so."""
+    return [] if text in ("", "none") else [name.strip() for name in text.split(",")]
