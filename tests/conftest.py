@@ -69,6 +69,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def other_run_folder(run_folder: Path) -> Path:
+    """The same with another seed, under the same log folder."""
+    return short_run("maskable_ppo", run_folder.parents[1], seed=1, eval_freq=32, eval_episodes=4)
+
+
 def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object) -> Path:
     """Train for 64 steps in this process."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}

@@ -10,7 +10,7 @@ import click
 import sb3_alignsam
 from sb3_alignsam.errors import InputError, RunError
 
-COMMANDS = ("train", "eval", "demo", "record", "predict", "annotate", "cache", "weights", "benchmark")
+COMMANDS = ("train", "eval", "demo", "record", "plot", "predict", "annotate", "cache", "weights", "benchmark")
 
 
 class LazyGroup(click.Group):

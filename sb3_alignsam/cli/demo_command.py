@@ -65,4 +65,5 @@ def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None,
     loaded = load_agent(folder, load_best=True, env_kwargs={"render_mode": "rgb_array"})
     films = record_films(loaded, spread(len(loaded.env.dataset), FILMS), folder / "videos")
     click.echo(f"\nLook at:\n  curves  {folder / 'report' / 'eval_val.png'}\n  films   {films[0].parent}")
+    click.echo(f"  sheet   {folder / 'report' / 'eval_val_episodes.png'}")
     click.echo(f"  figures {folder / 'report' / 'eval_val.json'}\n  training curves: tensorboard --logdir {folder}")

@@ -75,7 +75,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, tint: tuple[int, int, int]) -> 
     shown = (image * 0.55).astype(np.uint8)
     shown[mask] = (image[mask] * 0.6 + np.array(tint) * 0.4).astype(np.uint8)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(shown, contours, -1, tint, max(max(image.shape[:2]) // 200, 1))
+    return cv2.drawContours(shown, contours, -1, tint, max(max(image.shape[:2]) // 128, 1))
 
 
 def draw_clicks(picture: np.ndarray, clicks: Sequence[Click], image_size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import fit_majority, spread
-from sb3_alignsam.policies.baselines import CLIP_BASELINES, Majority, make_baseline
+from sb3_alignsam.policies.baselines import TEXT_BASELINES, Majority, make_baseline
 from sb3_alignsam.policies.clickers import AgentClicker, Clicker
 from sb3_alignsam.policies.loading import (
     AgentDescription,
@@ -25,8 +25,22 @@ from sb3_alignsam.registration import ENV_IDS
 
 MAJORITY_EPISODES = 64
 """Dev episodes over which the agent's actions are counted for the baseline `majority`."""
-DEFAULT_BASELINES = ("random", "random_positive", "centre", "majority", "clip", "clip_best", "oracle_grid", "oracle")
-"""Where none are named; less those of CLIP without a text model."""
+DEFAULT_BASELINES = (
+    "empty",
+    "whole_image",
+    "random",
+    "random_positive",
+    "centre",
+    "uncertainty",
+    "majority",
+    "clip",
+    "clip_best",
+    "oracle_grid",
+    "oracle",
+    "oracle_best_of_three",
+)
+"""Where none are named; less those that need a text model where there is none. `everything` takes longer than all of
+them together and has to be asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class LoadedAgent:
     :param env: an environment on the split.
     :param dev_kwargs: keywords of an environment of the same kind on the episodes to choose by.
     :param clicker: the agent.
+    :param env_kwargs: keywords of `env`.
     """
 
     zip_path: Path
@@ -44,6 +59,7 @@ class LoadedAgent:
     env: SamSegEnv
     dev_kwargs: dict[str, Any]
     clicker: AgentClicker
+    env_kwargs: dict[str, Any]
 
 
 def load_agent(
@@ -70,7 +86,7 @@ def load_agent(
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
     policy = load_policy(path, env)
     clicker = AgentClicker(policy, env.grid, is_maskable(description))
-    return LoadedAgent(path, description, env, dev_kwargs, clicker)
+    return LoadedAgent(path, description, env, dev_kwargs, clicker, kwargs)
 
 
 def make_clickers(
@@ -97,7 +113,7 @@ def make_clickers(
 
 
 def _default_baselines(env: SamSegEnv) -> list[str]:
-    return [name for name in DEFAULT_BASELINES if env.features.maps is not None or name not in CLIP_BASELINES]
+    return [name for name in DEFAULT_BASELINES if env.features.maps is not None or name not in TEXT_BASELINES]
 
 
 def _majority(agent: LoadedAgent, clicks: int) -> Majority:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sb3_alignsam.envs.click_grid import ClickGrid
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.keywords import unknown_name
 from sb3_alignsam.perception.clicks import Click, oracle_click
 from sb3_alignsam.perception.frozen_features import FrozenFeatures
 from sb3_alignsam.policies.clickers import STOP, Clicker, NextClick, State
 from sb3_alignsam.policies.clip_baselines import ClipBest, ClipPoints
+from sb3_alignsam.policies.everything import Everything
+from sb3_alignsam.policies.oracle_candidates import OracleBestOfThree
+from sb3_alignsam.policies.trivial import Empty, WholeImage
+from sb3_alignsam.policies.uncertainty import Uncertainty
 
 __all__ = ["BASELINES", "Majority", "make_baseline", "oracle_click"]
 
@@ -127,22 +131,35 @@ class Majority:
         return STOP if action == self.grid.stop_action else self.grid.click(action, *state.episode.image_size)
 
 
-BASELINES: dict[str, type[_PerEpisode]] = {
-    rule.name: rule for rule in (Random, RandomPositive, Centre, OracleGrid, Oracle)
+Maker = Callable[[ClickGrid, FrozenFeatures], Clicker]
+
+
+def _on_grid(rule: Callable[[ClickGrid], Clicker]) -> Maker:
+    return lambda grid, features: rule(grid)
+
+
+def _on_features(rule: Callable[[FrozenFeatures], Clicker]) -> Maker:
+    return lambda grid, features: rule(features)
+
+
+BASELINES: dict[str, Maker] = {
+    **{rule.name: _on_grid(rule) for rule in (Random, RandomPositive, Centre, Uncertainty, OracleGrid, Oracle)},
+    Empty.name: lambda grid, features: Empty(),
+    WholeImage.name: lambda grid, features: WholeImage(features.segmenter),
+    OracleBestOfThree.name: lambda grid, features: OracleBestOfThree(features.segmenter),
+    **{rule.name: _on_features(rule) for rule in (ClipPoints, ClipBest, Everything)},
 }
-CLIP_BASELINES: dict[str, type[ClipPoints]] = {rule.name: rule for rule in (ClipPoints, ClipBest)}
-"""Both by name; `majority` is not here, since it is made from a trained agent."""
+"""How each is made; `majority` is not here, since it is made from a trained agent."""
+TEXT_BASELINES = (ClipPoints.name, ClipBest.name, Everything.name)
+"""Those that need a text model."""
 
 
 def make_baseline(name: str, grid: ClickGrid, features: FrozenFeatures) -> Clicker:
     """A baseline by name.
 
-    :param grid: the environment's click grid. :param features: the environment's, for `CLIP_BASELINES`.
+    :param grid: the environment's click grid. :param features: the environment's.
     :raises InputError: the name is unknown, or needs a text model and there is none.
     """
-    if name in CLIP_BASELINES:
-        return CLIP_BASELINES[name](features)
     if name not in BASELINES:
-        known = [*BASELINES, *CLIP_BASELINES, "majority"]
-        raise InputError(f"baseline '{name}' is not known; known: {', '.join(known)}")
-    return BASELINES[name](grid)
+        raise unknown_name(name, [*BASELINES, "majority"], "baseline")
+    return BASELINES[name](grid, features)

@@ -38,9 +38,25 @@ class Stop:
 
 
 STOP = Stop()
-NextClick = Click | tuple[Click, ...] | Stop | None
-"""A click, or several placed at once; `STOP`: the episode's answer stays as it is; None: this step changes nothing (an
-invalid action)."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mask that a clicker brings itself, taken in place of the segmenter's answer to its clicks.
+
+    :param clicks: noted as placed; may be none.
+    :param low_res: logits on SAM's low-resolution padded square, (1, 4h, 4w) float32, fed back with the next click.
+    :param predicted_iou: by which the episode's answer is chosen.
+    """
+
+    clicks: tuple[Click, ...]
+    low_res: th.Tensor
+    predicted_iou: float
+
+
+NextClick = Click | tuple[Click, ...] | Proposal | Stop | None
+"""A click, or several placed at once; a mask of the clicker's own; `STOP`: the episode's answer stays as it is; None:
+this step changes nothing (an invalid action)."""
 
 
 class Clicker(Protocol):

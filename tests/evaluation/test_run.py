@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import load_agent, make_clickers
-from sb3_alignsam.evaluation.run import evaluate_run
+from sb3_alignsam.evaluation.parts import Parts
+from sb3_alignsam.evaluation.protocol import evaluate
+from sb3_alignsam.evaluation.run import evaluate_run, evaluate_runs
+from sb3_alignsam.policies.clickers import STOP
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
-from tests.conftest import short_run
+from tests.conftest import REPOSITORY, short_run
 
 
 def test_an_evaluation_leaves_figures_and_curves_beside_the_run(run_folder):
@@ -26,7 +36,9 @@ def test_an_evaluation_leaves_figures_and_curves_beside_the_run(run_folder):
 def test_the_best_model_and_another_place_can_be_asked_for(run_folder, tmp_path):
     report = evaluate_run(run_folder, load_best=True, split="dev", episodes=1, clicks=1, out=tmp_path)
     assert report["zip"] == "best_model.zip"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["eval_dev.json", "eval_dev.png"]
+    assert report["calibration"]["note"].startswith("raw predicted IoU: the split reported is")
+    endings = (".json", ".md", ".png", "_coco.json", "_episodes.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"eval_dev{ending}" for ending in endings]
 
 
 def test_the_reported_split_is_never_the_one_chosen_on_by_default(run_folder):
@@ -104,3 +116,81 @@ def _coco_run(tmp_path):
     kwargs = {"root": str(tmp_path / "data"), "split": "val", "max_steps": 2}
     settings = RunSettings("ppo", "SamSegCoco-v0", kwargs, logs=tmp_path / "logs", vec_env="dummy", eval_freq=0)
     return train(settings, hyperparams, report=lambda line: None)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sb3_alignsam.evaluation import run
+evaluate = run.evaluate
+def killed(env, clickers, indices, clicks, progress, parts):
+    return evaluate(env, clickers, indices, clicks, lambda done: os.kill(os.getpid(), signal.SIGKILL), parts)
+run.evaluate = killed
+run.evaluate_run(Path(sys.argv[1]), episodes=20, clicks=2, baselines=["random", "oracle"], out=Path(sys.argv[2]))
+"""
+
+
+def test_an_evaluation_that_was_killed_goes_on_and_ends_as_one_that_was_not(run_folder, tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    settings = {"episodes": 20, "clicks": 2, "baselines": ["random", "oracle"]}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", KILLED, str(run_folder), str(killed)]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (killed / "eval_val.json").exists()
+    (part,) = killed.glob(".parts_*/*.json")
+    (part.parent / "00001.json").write_text(part.read_text()[:-5])  # torn
+    resumed = evaluate_run(run_folder, out=killed, **settings)
+    assert resumed == evaluate_run(run_folder, out=whole, **settings)
+    for name in ("eval_val.json", "eval_val.md", "eval_val_coco.json", "eval_val_episodes.png"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert not list(killed.glob(".parts_*"))
+
+
+def test_batches_that_are_there_are_not_played_again(run_folder, tmp_path):
+    agent = load_agent(run_folder)
+    parts = Parts(tmp_path, {})
+    evaluate(agent.env, [agent.clicker], range(17), 1, parts=parts)
+    played = []
+    agent.clicker.next_clicks = lambda states: played.append(len(states)) or [STOP for _ in states]
+    evaluate(agent.env, [agent.clicker], range(17), 1, parts=parts)
+    assert played == []
+
+
+def test_runs_of_one_configuration_are_reported_together(run_folder, other_run_folder, tmp_path):
+    settings = {"episodes": 3, "clicks": 2, "baselines": ["majority", "oracle"], "out": tmp_path}
+    shown = Console(file=io.StringIO(), width=100)
+    report = evaluate_runs([run_folder, other_run_folder], console=shown, **settings)
+    assert report["num_runs"] == 2
+    agent, _, oracle = report["clickers"]
+    assert [row["name"] for row in report["clickers"]] == ["agent", "majority", "oracle"]
+    assert oracle["miou_of_runs"][0] == oracle["miou_of_runs"][1]
+    assert agent["miou_at"][1]["mean"] == pytest.approx(np.mean(agent["miou_of_runs"]))
+    assert set(report["differences"]) == {"majority", "oracle"}
+    names = [f"1_{run_folder.name}", f"2_{other_run_folder.name}"]
+    files = ["eval_val_2_runs.json", "eval_val_2_runs.md", "eval_val_2_runs.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, *files]
+    alone = json.loads((tmp_path / names[1] / "eval_val.json").read_text())
+    assert [row["name"] for row in alone["clickers"]] == ["agent", "majority", "oracle"]
+    assert np.mean(alone["clickers"][0]["answer_iou"], axis=0)[1] == pytest.approx(agent["miou_of_runs"][1], abs=1e-4)
+    assert max(len(line.rstrip()) for line in shown.file.getvalue().splitlines() if "/" not in line) <= 100
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_mixed(run_folder, tmp_path):
+    with pytest.raises(InputError, match="named twice"):
+        evaluate_runs([run_folder, run_folder], out=tmp_path)
+    other = short_run("maskable_ppo", tmp_path, agent="explicit", eval_freq=0)
+    with pytest.raises(InputError, match="not seeds of one configuration: their env_kwargs are"):
+        evaluate_runs([run_folder, other], out=tmp_path)
+
+
+def test_scores_are_calibrated_on_dev_and_written_as_coco_results(run_folder, tmp_path):
+    report = evaluate_run(run_folder, episodes=4, clicks=1, out=tmp_path)
+    calibration = report["calibration"]
+    assert calibration["episodes"] in (0, 64)
+    results = json.loads((tmp_path / "eval_val_coco.json").read_text())
+    assert len(results) <= 4
+    assert all(0 <= each["score"] <= 1 for each in results)
+    figures = report["clickers"][0]["coco"]
+    assert set(figures) == {"unions", "instances"}
+    assert 0 <= figures["unions"]["AP"] <= 1

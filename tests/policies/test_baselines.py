@@ -21,8 +21,9 @@ def _state(env, index=0, step=0, seed=0):
 
 
 def test_only_the_oracles_use_ground_truth():
-    grids = {name: rule.uses_ground_truth for name, rule in BASELINES.items()}
-    assert {name for name, uses in grids.items() if uses} == {"oracle", "oracle_grid"}
+    with_text = make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny"})
+    uses = {name: make_baseline(name, with_text.grid, with_text.features).uses_ground_truth for name in BASELINES}
+    assert {name for name, truth in uses.items() if truth} == {"oracle", "oracle_grid", "oracle_best_of_three"}
 
 
 def test_random_clicks_are_valid_and_both_labels_occur(env):
