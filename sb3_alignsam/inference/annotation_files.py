@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.evaluation.report import check_writable
 from sb3_alignsam.inference.coco_export import Entry, coco_dataset, coco_results, found_objects
-from sb3_alignsam.inference.files import as_json, check_place, write_whole
+from sb3_alignsam.inference.files import as_json, write_whole
 from sb3_alignsam.inference.folder import FolderJob
 from sb3_alignsam.inference.label_studio import label_config, label_studio_tasks
 
@@ -37,7 +38,7 @@ class AnnotationFiles:
         if job.annotations is not None and results.resolve() == job.annotations.path.resolve():
             raise InputError(f"-o {results} would replace the annotation file; choose another place")
         for path in (files.results, files.review, files.progress, files.label_config):
-            check_place(path)
+            check_writable(path)
         if results.exists() and not files.progress.exists():
             raise InputError(
                 f"{results} is there already, and no {files.progress.name} of an earlier start beside it; choose "

@@ -1,30 +1,14 @@
-"""Writing results: whole or not at all, and told early where it cannot be done."""
+"""Writing results: whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from sb3_alignsam.errors import InputError
-
-
-def check_place(path: Path) -> None:
-    """Find out before long work whether a file can be written; its folder is made.
-
-    :raises InputError: it cannot; the message says why.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with -o") from error
-    if path.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder; name a file with -o")
 
 
 def write_whole(path: Path, content: bytes) -> None:

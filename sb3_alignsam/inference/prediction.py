@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sb3_alignsam.evaluation.report import check_writable
 from sb3_alignsam.inference.annotator import Result
 from sb3_alignsam.inference.click_files import DIGITS, click_entry
-from sb3_alignsam.inference.files import as_json, check_place, write_whole
+from sb3_alignsam.inference.files import as_json, write_whole
 from sb3_alignsam.inference.pictures import draw_answer
 
 
@@ -36,7 +37,7 @@ class PredictionFiles:
         name = f"{Path(image).stem}_{slug}"
         files = cls(*(folder / f"{name}_{kind}" for kind in ("mask.png", "overlay.png", "clicks.json")))
         for path in (files.mask, files.overlay, files.clicks):
-            check_place(path)
+            check_writable(path)
         return files
 
     def write(self, image_name: str, image: np.ndarray, category: str, result: Result) -> None:

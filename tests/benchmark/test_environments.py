@@ -4,21 +4,16 @@ import json
 
 import pytest
 
-from sb3_alignsam.cli import main
 from sb3_alignsam.training.vec_envs import VEC_ENVS
+from tests.cli.commands import call
 
-
-def _call(args, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["benchmark", "env", *map(str, args)])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
+ENV = ["benchmark", "env"]
 
 
 def test_every_kind_of_vec_env_is_played_and_compared(tmp_path, capsys):
     path = tmp_path / "figures.json"
     options = ["--num-envs", 2, "--steps", 3, "--repeats", 1, "--env-kwargs", "max_steps:3", "num_patches:8"]
-    code, out, err = _call([*options, "--json", path], capsys)
+    code, out, err = call([*ENV, *options, "--json", path], capsys)
     assert (code, err) == (0, "")
     assert max(map(len, out.replace(str(path), "").splitlines())) <= 80
     (row,) = json.loads(path.read_text())["rows"]
@@ -49,7 +44,7 @@ def test_every_kind_of_vec_env_is_played_and_compared(tmp_path, capsys):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args, words, capsys):
-    code, out, err = _call(args, capsys)
+    code, out, err = call([*ENV, *args], capsys)
     assert (code, out) == (2, "")
     assert words in err
     assert err.startswith("Error: ")

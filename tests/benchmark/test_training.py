@@ -4,22 +4,16 @@ import json
 
 import pytest
 
-from sb3_alignsam.cli import main
+from tests.cli.commands import call
 
+TRAIN = ["benchmark", "train"]
 SMALL = ["-params", "n_envs:2", "n_steps:4", "batch_size:4", "n_epochs:1", "--iterations", "1"]
-
-
-def _call(args, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["benchmark", "train", *map(str, args)])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 def test_a_run_on_drawn_scenes_is_measured(tmp_path, capsys):
     path = tmp_path / "figures.json"
     options = [*SMALL, "--vec-env", "dummy", "--algo", "ppo", "--agent", "explicit"]
-    code, out, err = _call([*options, "--json", path], capsys)
+    code, out, err = call([*TRAIN, *options, "--json", path], capsys)
     assert (code, err) == (0, "")
     assert max(map(len, out.replace(str(path), "").splitlines())) <= 80
     (row,) = json.loads(path.read_text())["rows"]
@@ -30,7 +24,7 @@ def test_a_run_on_drawn_scenes_is_measured(tmp_path, capsys):
 @pytest.mark.long
 def test_photographs_are_new_once_and_then_out_of_the_cache(coco_mini, tmp_path, capsys):
     path = tmp_path / "figures.json"
-    code, out, err = _call([*SMALL, "--root", coco_mini, "--json", path], capsys)
+    code, out, err = call([*TRAIN, *SMALL, "--root", coco_mini, "--json", path], capsys)
     assert (code, err) == (0, "")
     assert max(map(len, out.replace(str(path), "").splitlines())) <= 80
     new, cached = json.loads(path.read_text())["rows"]
@@ -68,7 +62,7 @@ def _env_id(row):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args, words, capsys):
-    code, out, err = _call(args, capsys)
+    code, out, err = call([*TRAIN, *args], capsys)
     assert (code, out) == (2, "")
     assert words in err
     assert err.startswith("Error: ")

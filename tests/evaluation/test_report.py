@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.curves import plot_curves
-from sb3_alignsam.evaluation.report import write_json
+from sb3_alignsam.evaluation.report import check_writable, write_json
 from sb3_alignsam.evaluation.summary import summary
 from sb3_alignsam.evaluation.tables import print_table
 from tests.evaluation.made_up import episode_id, made_record
@@ -114,3 +114,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_json({}, tmp_path / "file" / "a.json")
+
+
+def test_places_that_cannot_be_written_are_known_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "a.json")
+    (tmp_path / "file").write_text("")
+    for path, words in ((tmp_path / "new", "it is a folder"), (tmp_path / "file" / "a", "cannot be written")):
+        with pytest.raises(InputError, match=words):
+            check_writable(path)

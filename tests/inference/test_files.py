@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.inference.files import as_json, check_place, write_whole
+from sb3_alignsam.inference.files import as_json, write_whole
 
 
 def test_a_write_that_fails_leaves_the_previous_file(tmp_path):
@@ -16,11 +16,3 @@ def test_a_write_that_fails_leaves_the_previous_file(tmp_path):
     (tmp_path / "a.json.tmp").rmdir()
     write_whole(path, b"new")
     assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_places_that_cannot_be_written_are_known_before_the_work(tmp_path):
-    check_place(tmp_path / "new" / "a.json")
-    (tmp_path / "file").write_text("")
-    for path, words in ((tmp_path / "new", "it is a folder"), (tmp_path / "file" / "a", "cannot be written")):
-        with pytest.raises(InputError, match=words):
-            check_place(path)
