@@ -20,6 +20,8 @@ from sb3_alignsam.errors import InputError, RunError
 
 Loaded = TypeVar("Loaded")
 MOST_WORKERS = 8
+NICENESS = 10
+"""How far workers stand back behind the process that they work for, where the system knows of that."""
 
 
 class Ahead(Generic[Loaded]):
@@ -92,6 +94,9 @@ def _start(load: Callable[[int], Any]) -> None:
     global _loader
     _loader = load
     cv2.setNumThreads(1)
+    if hasattr(os, "nice"):
+        # What is needed later must not hold up what is needed now: a loop of torch ends with its slowest thread.
+        os.nice(NICENESS)
     # Ctrl-C reaches every process of a terminal; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
