@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import MaskablePPO
 
 from sb3_alignsam.datasets import Sample, ShapesDataset
 from sb3_alignsam.envs import SamSegEnv, make_env
 from sb3_alignsam.perception import Segmenter, load_segmenter
+from sb3_alignsam.policies import MaskableImplicitPolicy
+from sb3_alignsam.policies.loading import AgentDescription, save_zip
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings, train
 
@@ -59,6 +63,27 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def explicit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short MaskablePPO run of the Explicit agent."""
     return short_run("maskable_ppo", tmp_path_factory.mktemp("explicit_logs"), agent="explicit", eval_freq=0)
+
+
+@pytest.fixture(scope="session")
+def instance_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An agent of ``target: instance`` that has learnt one thing: to click where no object was found before."""
+    kwargs = {"target": "instance", "max_steps": 3}
+    env = make_env("SamSegShapes-v0", kwargs)
+    model = MaskablePPO(MaskableImplicitPolicy, env, n_steps=8, batch_size=8, seed=0, device="cpu")
+    extractor, head = model.policy.features_extractor, model.policy.mlp_extractor
+    excluded = extractor.join.in_channels - 5  # behind it: two click maps and the place
+    with th.no_grad():
+        extractor.join.weight[:, excluded] = -100.0
+        for block in extractor.blocks:
+            block.mix.weight.zero_()
+        head.click_logits.weight[0] = head.click_logits.weight[0].abs() + 1
+        head.click_logits.weight[1] = 0.0
+    path = tmp_path_factory.mktemp("instances") / "agent.zip"
+    policy = "sb3_alignsam.policies.MaskableImplicitPolicy"
+    description = AgentDescription("maskable_ppo", "SamSegShapes-v0", kwargs, policy)
+    save_zip(model, path, replace(description, categories=list(env.dataset.categories)))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from sb3_alignsam.benchmark.timing import waiting
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
@@ -60,7 +62,13 @@ def measure_limit(env: SamSegEnv, num_envs: int) -> Limit:
     return Limit(*(float(np.median(each[1:])) for each in (draw, encode, segment)))
 
 
-def _segment_seconds(env: SamSegEnv, embeddings: Any, sizes: Any, rng: np.random.Generator, finish: Any) -> float:
+def _segment_seconds(
+    env: SamSegEnv,
+    embeddings: Sequence[th.Tensor],
+    sizes: Sequence[tuple[int, int]],
+    rng: np.random.Generator,
+    finish: Callable[[], object],
+) -> float:
     """Seconds of a click in one environment, over an episode's clicks."""
     previous = None
     start = time.perf_counter()

@@ -28,12 +28,15 @@ class Answer:
     :param mask: (H, W) bool. :param predicted_iou: the segmenter's own estimate, 0 for the empty mask at the start.
     :param scores: IoU and Dice with ground truth, for rewards and metrics only.
     :param score: the one of them that the episode is scored by.
+    :param excluded_share: share of the segmenter's mask, 0 to 1, that belonged to objects already found and was cut
+        off; what is left of such an object is a rim, of which the predicted IoU says nothing.
     """
 
     mask: np.ndarray
     predicted_iou: float
     scores: MaskScores
     score: float
+    excluded_share: float = 0.0
 
 
 @dataclass
@@ -102,9 +105,10 @@ class ClickEpisode:
         """Pixels that count for nothing, (H, W) bool."""
         return self.sample.ignore
 
-    def _answer(self, mask: np.ndarray, predicted_iou: float) -> Answer:
+    def _answer(self, mask: np.ndarray, predicted_iou: float, excluded_share: float = 0.0) -> Answer:
         scores = mask_scores(mask, self.gt(mask), self.ignore)
-        return Answer(mask, predicted_iou, scores, scores.iou if self.score_kind == "iou" else scores.dice)
+        score = scores.iou if self.score_kind == "iou" else scores.dice
+        return Answer(mask, predicted_iou, scores, score, excluded_share)
 
     def wanted(self) -> np.ndarray:
         """Where a positive click agrees with ground truth: any instance that is still to be found, (H, W) bool."""
@@ -134,9 +138,11 @@ class ClickEpisode:
         best = int(iou.argmax())
         logits = upsample_logits(low_res[best : best + 1], self.image_size, image_size)[0]
         mask = (logits > MASK_THRESHOLD).cpu().numpy()
+        excluded_share = 0.0
         if self.excluded.any():
+            excluded_share = int(np.count_nonzero(mask & self.excluded)) / max(int(np.count_nonzero(mask)), 1)
             mask &= ~self.excluded
-        self.last = self._answer(mask, float(iou[best]))
+        self.last = self._answer(mask, float(iou[best]), excluded_share)
         first = self.low_res is None
         self.low_res = low_res[best : best + 1].clone()
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:

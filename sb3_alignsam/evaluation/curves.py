@@ -52,10 +52,10 @@ def other_colours() -> Any:
     """Colours for all that is not the agent, endless."""
     from itertools import cycle
 
-    from matplotlib import colormaps
+    from matplotlib import color_sequences
 
     # Of each pair the dark one first: few clickers get ten distinct colours.
-    shades = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    shades = color_sequences["tab20"]
     return cycle([*shades[::2], *shades[1::2]])
 
 

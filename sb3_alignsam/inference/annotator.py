@@ -34,6 +34,8 @@ from sb3_alignsam.registration import ENV_IDS
 
 FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "render_mode")
 """Keywords of training that say nothing about a photograph of the user's own."""
+MOSTLY = 0.5
+"""Share of a mask from which it counts as that of an object found before."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,23 @@ class Result:
     :param mask: (H, W) bool; empty where nothing was clicked, or SAM found nothing.
     :param score: predicted IoU of the answer; a regression output, it can leave [0, 1] a little. 0 before any click.
     :param clicks: in the order in which they were placed. :param stopped: the agent ended the episode by itself.
+    :param excluded_share: see `Answer`; above `MOSTLY` the answer is what was left of an object found before.
     """
 
     mask: np.ndarray
     score: float
     clicks: tuple[PlacedClick, ...]
     stopped: bool
+    excluded_share: float = 0.0
+
+    @property
+    def fault(self) -> str:
+        """Why the answer is no new object, in words; the empty text where it is one."""
+        if not self.mask.any():
+            return "the mask is empty"
+        if self.excluded_share > MOSTLY:
+            return "it is the rest of an object found before"
+        return f"predicted IoU is below {FOUND_IOU}" if self.score < FOUND_IOU else ""
 
 
 class Annotator:
@@ -120,15 +133,16 @@ class Annotator:
     def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
         """Play episodes on a photograph, one an object, the pixels of earlier answers excluded (``target: instance``).
 
-        Ends without ground truth: after `most` answers, or with an answer that is empty, as when the agent stops at
-        once, or whose predicted IoU is below `FOUND_IOU`. That one is the last of the list, which is never empty.
+        Ends without ground truth: after `most` answers, or with one that is no new object (`Result.fault`): it is
+        empty, as when the agent stops at once, the rest of an earlier one, or of a predicted IoU below `FOUND_IOU`.
+        That one is the last of the list, which is never empty.
 
         :param image: as in `segment`. :param category: as in `segment`. :param most: answers at most, at least 1.
         :raises InputError: the image or the category cannot be used.
         """
         episode = self._episode(image, category)
         results = [self._play(episode, (), self.budget)]
-        while len(results) < most and results[-1].score >= FOUND_IOU and results[-1].mask.any():
+        while len(results) < most and not results[-1].fault:
             episode = replace(episode.fresh(), excluded=episode.excluded | results[-1].mask)
             results.append(self._play(episode, (), self.budget))
         return results
@@ -172,7 +186,8 @@ class Annotator:
             if isinstance(answer, Click):  # None: an action without effect, which uses up a click
                 click_together([episode], [answer], self.env.segmenter)
                 placed.append(PlacedClick(answer, episode.last.predicted_iou, given=False))
-        return Result(episode.answer.mask, episode.answer.predicted_iou, tuple(placed), stopped)
+        final = episode.answer
+        return Result(final.mask, final.predicted_iou, tuple(placed), stopped, final.excluded_share)
 
 
 def _env_kwargs(

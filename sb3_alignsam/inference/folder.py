@@ -15,7 +15,6 @@ import sb3_alignsam
 from sb3_alignsam.datasets.base import check_categories
 from sb3_alignsam.datasets.coco_annotations import CocoImage, read_image_list
 from sb3_alignsam.datasets.photographs import read_photograph, read_upright
-from sb3_alignsam.envs.episode import FOUND_IOU
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.inference.annotator import Annotator, Result
 from sb3_alignsam.inference.click_files import DIGITS, click_entry
@@ -141,10 +140,8 @@ def _annotate(annotator: Annotator, job: FolderJob, name: str) -> dict[str, Any]
         results = annotator.segment_objects(image, category, job.most if one_by_one else 1)
         for result in results:
             about = _about(category, result)
-            if not result.mask.any():
-                left_out.append({**about, "reason": "the mask is empty"})
-            elif one_by_one and result.score < FOUND_IOU:
-                left_out.append({**about, "reason": f"predicted IoU is below {FOUND_IOU}"})
+            if not result.mask.any() or (one_by_one and result.fault):
+                left_out.append({**about, "reason": result.fault})
             else:
                 objects.append({**about, **_runs(result.mask)})
     return {"width": image.shape[1], "height": image.shape[0], "objects": objects, "left_out": left_out}

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sb3_alignsam.datasets import ShapesDataset
-from tests.cli.commands import call
+from tests.cli.commands import assert_refused, call
 from tests.conftest import REPOSITORY
 
 
@@ -150,11 +150,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(change, words, run_folder,
     options = {"RUN": run_folder, "--image": scene[0], "--category": scene[1], "-o": tmp_path / "out"} | change
     options = {key: tmp_path / value if value in (*files, "TORN") else value for key, value in options.items()}
     run = options.pop("RUN")
-    code, _, err = call(["predict", run, *(each for pair in options.items() for each in pair)], capsys)
-    assert code == 2
-    assert words in err
-    assert err.startswith("Error: ")
-    assert err.count("\n") == 1
+    assert_refused(["predict", run, *(each for pair in options.items() for each in pair)], words, capsys)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

@@ -55,6 +55,20 @@ def test_the_answer_is_the_mask_of_highest_predicted_iou_so_far():
     assert episode.best_score == good
 
 
+def test_an_answer_tells_how_much_of_it_belonged_to_objects_found_before():
+    mask = np.zeros((60, 80), bool)
+    mask[10:30, 10:50] = True
+    excluded = np.zeros_like(mask)
+    excluded[:, :40] = True
+    episode = _episode(excluded=excluded)
+    _answer(episode, mask, 0.8)
+    assert episode.answer.excluded_share == pytest.approx(0.75, abs=0.03)
+    assert not (episode.answer.mask & excluded).any()
+    assert _episode().answer.excluded_share == 0
+    _answer(episode, ~excluded, 0.9)
+    assert episode.answer.excluded_share == pytest.approx(0, abs=0.05)
+
+
 def test_the_first_mask_replaces_the_empty_one_however_unsure_it_is():
     episode = _episode()
     _answer(episode, square_sample().union, -0.3)

@@ -15,7 +15,7 @@ from sb3_alignsam.envs import make_env
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.protocol import play
-from sb3_alignsam.inference.annotator import Annotator
+from sb3_alignsam.inference.annotator import Annotator, Result
 from sb3_alignsam.perception import Click
 from sb3_alignsam.policies import MaskableImplicitPolicy
 from sb3_alignsam.policies.loading import DESCRIPTION_MEMBER, AgentDescription, save_zip
@@ -108,18 +108,32 @@ def test_an_agent_that_stops_at_once_answers_with_the_empty_mask(stopping, env):
     assert len(Annotator(stopping, env_kwargs={"target": "instance"}).segment_objects(image, category, 5)) == 1
 
 
-def test_objects_are_found_one_by_one_and_share_no_pixel(run_folder, env):
-    annotator = Annotator(run_folder, env_kwargs={"target": "instance"})
+def test_objects_are_found_one_by_one_and_share_no_pixel(instance_zip, env):
+    annotator = Annotator(instance_zip)
     counts = []
     for index in range(6):
         image, category = _scene(env, index)
         results = annotator.segment_objects(image, category, 4)
         counts.append(len(results))
         assert np.sum([result.mask for result in results], axis=0).max() <= 1
-        assert all(result.score >= 0.5 and result.mask.any() for result in results[:-1])
+        assert not any(result.fault for result in results[:-1])
         assert np.array_equal(results[0].mask, annotator.segment(image, category).mask)
         assert len(annotator.segment_objects(image, category, 1)) == 1
-    assert max(counts) > 1
+    assert max(counts) > 2
+
+
+@pytest.mark.parametrize(
+    ("filled", "score", "excluded_share", "fault"),
+    [
+        (True, 0.9, 0.0, ""),
+        (True, 0.9, 0.4, ""),
+        (True, 0.9, 0.8, "it is the rest of an object found before"),
+        (True, 0.4, 0.0, "predicted IoU is below 0.5"),
+        (False, 0.9, 1.0, "the mask is empty"),
+    ],
+)
+def test_what_is_no_new_object_says_why(filled, score, excluded_share, fault):
+    assert Result(np.full((4, 4), filled), score, (), False, excluded_share).fault == fault
 
 
 def test_a_picture_is_embedded_once_for_all_categories_and_anew_when_its_pixels_change(run_folder, env):

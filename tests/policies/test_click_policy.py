@@ -54,6 +54,9 @@ def test_steps_of_one_episode_may_share_its_embedding(policy, shared):
     batch = {key: th.as_tensor(np.stack([each[key] for each in steps])) for key in steps[0]}
     compact = {**batch, "sam_image_embeddings": batch["sam_image_embeddings"][:2], EPISODE_ROWS: th.tensor([0, 1, 1])}
     actions = th.tensor([3, 5, 9])
+    # What a rollout's last step is worth is asked by another way than what its steps are.
+    assert th.allclose(model.predict_values(batch), model.evaluate_actions(batch, actions)[0], atol=1e-5)
+    assert th.allclose(model.predict_values(compact), model.predict_values(batch), atol=1e-5)
     for expected, found in zip(
         model.evaluate_actions(batch, actions), model.evaluate_actions(compact, actions), strict=True
     ):
