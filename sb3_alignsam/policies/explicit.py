@@ -126,7 +126,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         self.places: th.Tensor
         self.register_buffer("places", grid_places(side), persistent=False)
         if compiled:
-            compile_extractor(self)
+            compile_extractor(self, autocast)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:param observations: as SB3's `preprocess_obs` makes them: floats, steps one-hot.

@@ -52,13 +52,17 @@ class ClickFeaturesExtractor(BaseFeaturesExtractor):
         return features[:, :size].unflatten(1, self.map_shape), features[:, size:]
 
 
-def compile_extractor(extractor: ClickFeaturesExtractor) -> None:
+def compile_extractor(extractor: ClickFeaturesExtractor, autocast: bool) -> None:
     """Compile an extractor's forward and backward pass when they are first run, which takes up to a minute.
 
     Names and values of its weights stay what they are.
 
-    :raises InputError: there is no C++ compiler, which `torch.compile` needs.
+    :param autocast: whether it runs in bfloat16.
+    :raises InputError: it does; or there is no C++ compiler, which `torch.compile` needs.
     """
+    if autocast:
+        # Seen with torch 2.15 on a CPU with both extractors: the first backward pass is not finite.
+        raise InputError("compiled and autocast do not go together: torch.compile's bfloat16 gradients are NaN")
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")):
         raise InputError("compiled needs a C++ compiler, and there is none: install g++, or leave compiled out")
     extractor.compile(dynamic=True)

@@ -71,7 +71,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         self.register_buffer("places", grid_places(side), persistent=False)
         self.autocast = autocast
         if compiled:
-            compile_extractor(self)
+            compile_extractor(self, autocast)
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:param observations: as SB3's `preprocess_obs` makes them: floats, categories and steps one-hot.

@@ -62,8 +62,8 @@ def test_without_a_compiler_it_is_named(monkeypatch):
         MaskableImplicitPolicy(_env().observation_space, _env().action_space, lambda _: 1e-3, compiled=True)
 
 
-def test_maps_cannot_be_kept_in_a_compiled_extractor():
-    with pytest.raises(InputError, match="compiled and keep_maps do not go together"):
-        MaskableExplicitPolicy(
-            _env().observation_space, _env().action_space, lambda _: 1e-3, compiled=True, keep_maps=True
-        )
+@pytest.mark.parametrize("other", ["keep_maps", "autocast"])
+def test_what_does_not_go_with_a_compiled_extractor_is_named(other):
+    settings = {"compiled": True, other: True}
+    with pytest.raises(InputError, match=f"compiled and {other} do not go together"):
+        MaskableExplicitPolicy(_env().observation_space, _env().action_space, lambda _: 1e-3, **settings)
