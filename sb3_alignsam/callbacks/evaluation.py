@@ -27,6 +27,7 @@ class EvaluationCallback(BaseCallback):
     :param folder: where ``evaluations.npz`` goes.
     :param save_best: writes the model to a path; given ``best_model.zip`` in `folder`.
     :param report: called with one line of text after each evaluation.
+    :param at_start: also evaluate before the first step: a model that was trained before may be the best.
     """
 
     def __init__(
@@ -38,13 +39,19 @@ class EvaluationCallback(BaseCallback):
         folder: Path,
         save_best: Callable[[Path], None],
         report: Callable[[str], None] | None = None,
+        at_start: bool = False,
     ) -> None:
         super().__init__()
         self.env, self.indices, self.maskable, self.eval_freq = env, indices, maskable, eval_freq
         self.folder, self.save_best, self.report = folder, save_best, report
+        self.at_start = at_start
         self.best_miou = -np.inf
         self._timesteps: list[int] = []
         self._results: list[np.ndarray] = []
+
+    def _on_training_start(self) -> None:
+        if self.at_start:
+            self._evaluate()
 
     def _on_step(self) -> bool:
         return True

@@ -38,6 +38,13 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 @click.option("--eval-freq", default=5000, show_default=True, help="Steps between evaluations on dev; 0: none.")
 @click.option("--eval-episodes", default=100, show_default=True, help="Episodes of dev to evaluate on.")
 @click.option("--save-freq", default=0, show_default=True, help="Steps between rl_model_*_steps.zip; 0: none.")
+@click.option(
+    "--imitate",
+    default=0,
+    show_default=True,
+    metavar="STEPS",
+    help="Steps of imitating a clicker who knows the ground truth, before PPO; -n counts PPO's own.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; of the policy.")
 def command(
     env_id: str,
@@ -54,6 +61,7 @@ def command(
     eval_freq: int,
     eval_episodes: int,
     save_freq: int,
+    imitate: int,
     device: str,
 ) -> None:
     """Train an agent.
@@ -63,8 +71,9 @@ def command(
     sb3-alignsam train --env SamSegShapes-v0 --agent explicit --text-model tiny
     sb3-alignsam train --env SamSegCoco-v0 --env-kwargs root:coco split:train2017 -params n_envs:4
     """
-    for name, value, least in (("--eval-freq", eval_freq, 0), ("--save-freq", save_freq, 0), ("--seed", seed, 0)):
-        check_at_least(name, value, least)
+    numbers = {"--eval-freq": eval_freq, "--save-freq": save_freq, "--seed": seed, "--imitate": imitate}
+    for name, value in numbers.items():
+        check_at_least(name, value, 0)
     check_at_least("--eval-episodes", eval_episodes, 1)
     if seed >= 2**32:
         raise InputError(f"--seed needs a whole number below 2**32, got {seed}")
@@ -85,6 +94,7 @@ def command(
         eval_episodes,
         save_freq,
         progress=sys.stdout.isatty(),
+        imitate=imitate,
     )
     folder = train(settings, read_hyperparams(path, env_id, algo, overrides), sys.argv, click.echo)
     click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")

@@ -70,6 +70,16 @@ class ClickGrid:
             x, y = (min(x, width - 1) if column == 0 else x), (min(y, height - 1) if row == 0 else y)
         return Click(x, y, not negative)
 
+    def centres(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and rows of all patches' clicks on a (height, width) image, in pixels of the image.
+
+        :return: x of each column of patches and y of each row, both (G,) int64; in the padding they lie outside.
+        """
+        along = range(self.num_patches)
+        columns = [self.click(self.action(0, place, True), height, width).x for place in along]
+        rows = [self.click(self.action(place, 0, True), height, width).y for place in along]
+        return np.array(columns), np.array(rows)
+
     def patch(self, click: Click, height: int, width: int) -> tuple[int, int]:
         """Row and column of the patch that a click on a (height, width) image lies in."""
         new_height, new_width = resized_shape(height, width, self.image_size)

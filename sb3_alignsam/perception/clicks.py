@@ -70,16 +70,27 @@ def oracle_click(
     :param ignore: pixels that are neither right nor wrong, (H, W) bool.
     :param clicked: clicks made so far.
     """
-    gt, prediction = np.asarray(gt, bool), np.asarray(prediction, bool)
-    counted = np.ones_like(gt) if ignore is None else ~np.asarray(ignore, bool)
-    missed = _depth(gt & ~prediction & counted)
-    surplus = _depth(~gt & prediction & counted)
+    missed, surplus = error_depths(gt, prediction, ignore)
     for click in clicked or ():
         missed[click.y, click.x] = surplus[click.y, click.x] = 0
     positive = bool(missed.max() > surplus.max())
     depth = missed if positive else surplus
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return Click(int(x), int(y), positive)
+
+
+def error_depths(
+    gt: np.ndarray, prediction: np.ndarray, ignore: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How deep each pixel lies in what the prediction misses and in what it has too much.
+
+    :param gt: ground truth, (H, W) bool. :param prediction: current mask, (H, W) bool.
+    :param ignore: pixels that are neither right nor wrong, (H, W) bool.
+    :return: squared distances to the outside of the missed and of the surplus region, in pixels, each (H, W) int64.
+    """
+    gt, prediction = np.asarray(gt, bool), np.asarray(prediction, bool)
+    counted = np.ones_like(gt) if ignore is None else ~np.asarray(ignore, bool)
+    return _depth(gt & ~prediction & counted), _depth(~gt & prediction & counted)
 
 
 def _depth(region: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch as th
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
@@ -93,6 +94,19 @@ class _KeepsHalfPrecision(BasePolicy):
         return features_extractor({**preprocessed, **kept})
 
 
+def _greedy(policy: Any, distribution: Any) -> th.Tensor:
+    """The greedy action, (B,) int64, of a categorical distribution over (B, num_actions).
+
+    With *stop*: whether to click is decided before where. A click that is sure to come may be spread over the patches
+    of a large object, each of them less likely than *stop* alone.
+    """
+    probabilities = distribution.probs
+    if policy.mlp_extractor.stop_logit is None:
+        return probabilities.argmax(dim=1)
+    stop = probabilities[:, -1]
+    return th.where(stop >= 0.5, probabilities.shape[1] - 1, probabilities[:, :-1].argmax(dim=1))
+
+
 class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
@@ -105,6 +119,11 @@ class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ig
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        if not deterministic:
+            return super()._predict(observation, deterministic)
+        return _greedy(self, self.get_distribution(observation).distribution)
 
 
 class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
@@ -119,6 +138,13 @@ class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy, _KeepsHalfPrecisi
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         _use_logits(self, lr_schedule)
+
+    def _predict(
+        self, observation: Any, deterministic: bool = False, action_masks: np.ndarray | None = None
+    ) -> th.Tensor:
+        if not deterministic:
+            return super()._predict(observation, deterministic, action_masks)
+        return _greedy(self, self.get_distribution(observation, action_masks).distribution)
 
 
 def _own_extractor(policy: type, extractor: type[ClickFeaturesExtractor], kwargs: dict[str, Any]) -> dict[str, Any]:

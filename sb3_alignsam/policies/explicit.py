@@ -171,8 +171,11 @@ class ExplicitExtractor(ClickFeaturesExtractor):
 
     def _attend(self, sam: th.Tensor, clip: th.Tensor) -> th.Tensor:
         side, small = self.map_shape[1], min(self.map_shape[1], ATTENTION_SIDE)
+        # Queries and keys carry both: a cell finds the rest of its object by SAM's features, and hears from there what
+        # CLIP says of it, which of single cells is often wrong.
+        both = sam + clip
         if side == small:
-            return self.attention(sam, clip)
-        coarse = to_grid(sam, small)
-        # Only what attention adds is enlarged; SAM's own features keep their resolution.
-        return sam + to_grid(self.attention(coarse, to_grid(clip, small)) - coarse, side)
+            return self.attention(both, both)
+        coarse = to_grid(both, small)
+        # Only what attention adds is enlarged; the features keep their resolution.
+        return both + to_grid(self.attention(coarse, coarse) - coarse, side)

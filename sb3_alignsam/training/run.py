@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
 
 from sb3_alignsam.callbacks import (
     CheckpointCallback,
@@ -25,6 +26,7 @@ from sb3_alignsam.callbacks import (
 )
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
+from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
 from sb3_alignsam.errors import InputError, RunError
 from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.perception.devices import resolve_device
@@ -32,6 +34,7 @@ from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_cla
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
 from sb3_alignsam.training.buffers import DistinctEpisodeDictRolloutBuffer, MaskableDistinctEpisodeDictRolloutBuffer
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
+from sb3_alignsam.training.imitation import Imitation
 from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
 
@@ -39,6 +42,8 @@ BUFFERS: dict[str, type[RolloutBuffer]] = {
     "ppo": DistinctEpisodeDictRolloutBuffer,
     "maskable_ppo": MaskableDistinctEpisodeDictRolloutBuffer,
 }
+IMITATION_SEED = 1_000_003
+"""Added to a run's seed, so that imitation and PPO see other scenes."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class RunSettings:
     :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
     :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
     :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
+    :param imitate: steps of `Imitation` before PPO begins, not counted among those of PPO; 0: none.
     """
 
     algo: str
@@ -64,6 +70,7 @@ class RunSettings:
     eval_episodes: int = 100
     save_freq: int = 0
     progress: bool = False
+    imitate: int = 0
 
 
 def train(
@@ -96,6 +103,8 @@ def train(
             model = _make_model(settings, hyperparams, vec_env, device)
             model.set_logger(_logger(folder))
             save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
+            if settings.imitate:
+                _imitate(model, settings, hyperparams.n_envs, probe, folder, save, report)
             report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
             with closing(model.logger):
                 try:
@@ -123,6 +132,24 @@ def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv
         rollout_buffer_class=BUFFERS[settings.algo],
         **hyperparams.algorithm,
     )
+
+
+def _imitate(
+    model: OnPolicyAlgorithm,
+    settings: RunSettings,
+    num_envs: int,
+    probe: SamSegEnv,
+    folder: Path,
+    save: Callable[[Path], None],
+    report: Callable[[str], None],
+) -> None:
+    """The warm start, on episodes of its own; what it reaches by itself is kept as ``imitation.zip``."""
+    report(f"imitating for {settings.imitate} steps into {folder}")
+    vec_env = SamSegVecEnv(probe.twin(), num_envs)
+    vec_env.seed(settings.seed + IMITATION_SEED)
+    with closing(vec_env), spared_cores(vec_env), tqdm(total=settings.imitate, disable=not settings.progress) as bar:
+        Imitation(model, vec_env, BUFFERS[settings.algo], settings.seed).learn(settings.imitate, bar.update)
+    save(folder / "imitation.zip")
 
 
 def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
@@ -185,7 +212,11 @@ def _evaluation(
         return []
     indices = spread(len(env.dataset), settings.eval_episodes)
     maskable = settings.algo in MASKABLE
-    return [EvaluationCallback(env, indices, maskable, settings.eval_freq, folder, save, report)]
+    return [
+        EvaluationCallback(
+            env, indices, maskable, settings.eval_freq, folder, save, report, at_start=settings.imitate > 0
+        )
+    ]
 
 
 def _logger(folder: Path) -> Logger:

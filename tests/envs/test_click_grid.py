@@ -88,3 +88,12 @@ def test_even_the_thinnest_picture_can_be_clicked(height, width):
         click = grid.click(grid.action(row, column, True), height, width)
         assert 0 <= click.x < width
         assert 0 <= click.y < height
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (60, 200), (1, 500)])
+def test_centres_are_those_that_the_actions_click(height, width):
+    grid = ClickGrid(256, num_patches=16)
+    columns, rows = grid.centres(height, width)
+    for row, column in np.argwhere(grid.valid_patches(height, width)):
+        click = grid.click(grid.action(int(row), int(column), True), height, width)
+        assert (click.x, click.y) == (columns[column], rows[row])

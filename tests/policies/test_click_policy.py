@@ -141,3 +141,19 @@ def test_a_saved_policy_is_loaded_with_its_settings(tmp_path):
     observation, _ = env.reset(seed=0)
     assert loaded.predict(observation, deterministic=True)[0] == policy.predict(observation, deterministic=True)[0]
     assert all(th.equal(a, b) for a, b in zip(policy.parameters(), loaded.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("policy", [ExplicitPolicy, MaskableExplicitPolicy])
+@pytest.mark.parametrize(("share", "stops"), [(0.4, False), (0.6, True)])
+def test_greedily_whether_to_click_is_decided_before_where(policy, share, stops):
+    env = make_env("SamSegShapes-v0", {"split": "dev", "text_model": "tiny", "allow_stop": True})
+    model = policy(env.observation_space, env.action_space, lambda _: 1e-3, channels=8, map_channels=8)
+    clicks = env.grid.num_actions - 1
+    head = model.mlp_extractor
+    with th.no_grad():  # all clicks are equally likely, each far less than stop
+        head.click_logits.weight.zero_()
+        head.click_logits.bias.zero_()
+        head.stop_logit.weight.zero_()
+        head.stop_logit.bias.fill_(float(np.log(clicks * share / (1 - share))))
+    action, _ = model.predict(env.reset(options={"index": 0})[0], deterministic=True)
+    assert (int(action) == env.grid.stop_action) == stops

@@ -1,0 +1,161 @@
+"""Imitation: a warm start in which the agent learns to click as one who knows the ground truth would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+from torch.nn import functional as F
+
+from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
+from sb3_alignsam.errors import InputError
+from sb3_alignsam.policies.click_policy import ClickPolicy, MaskableClickPolicy
+from sb3_alignsam.training.click_targets import click_targets, worth_clicking
+
+TARGETS = "click_targets"
+"""Key under which a step's targets lie beside its observation in the buffer; no policy ever sees it."""
+
+
+@dataclass(frozen=True)
+class ImitationSettings:
+    """How to imitate; the defaults were chosen on dev of Shapes (docs/results.md).
+
+    :param n_steps: of each environment between two updates. :param batch_size: of a minibatch.
+    :param n_epochs: passes over each rollout. :param learning_rate: at first; falls linearly to 2 % of it.
+    :param teacher_share: of the actions that the teacher takes at first; it falls to 0 by the middle of training, and
+        from then on only states that the agent itself comes to are seen.
+    """
+
+    n_steps: int = 32
+    batch_size: int = 64
+    n_epochs: int = 2
+    learning_rate: float = 2e-3
+    teacher_share: float = 0.6
+
+
+class Imitation:
+    """DAgger (Ross et al., AISTATS 2011, algorithm 3.1) with the targets of `click_targets`, on each rollout once.
+
+    The agent's own actions, drawn as PPO draws them, lead through the episodes, at first mixed with the teacher's;
+    every state is labelled by the teacher. Beside that the value network learns the rollout's returns, as in PPO, so
+    that what comes after need not begin by unlearning.
+
+    :param model: PPO or MaskablePPO with a `ClickPolicy`; its policy is trained in place.
+    :param vec_env: the episodes, of the model's own kind; no other's state is touched.
+    :param buffer_class: as of the model. :param seed: of the mixture and of the minibatches.
+    :raises InputError: the policy is not one of ours.
+    """
+
+    def __init__(
+        self,
+        model: OnPolicyAlgorithm,
+        vec_env: SamSegVecEnv,
+        buffer_class: type[RolloutBuffer],
+        seed: int,
+        settings: ImitationSettings | None = None,
+    ) -> None:
+        if not isinstance(model.policy, ClickPolicy | MaskableClickPolicy):
+            raise InputError(f"imitation needs a ClickPolicy, got {type(model.policy).__name__}")
+        self.model, self.vec_env, self.settings = model, vec_env, settings or ImitationSettings()
+        self.policy: ClickPolicy | MaskableClickPolicy = model.policy
+        self.grid = vec_env.envs[0].grid
+        self.maskable = isinstance(model.policy, MaskableClickPolicy)
+        targets = spaces.Box(0, 1, (self.grid.num_actions,), np.float32)
+        self.buffer: Any = buffer_class(
+            self.settings.n_steps,
+            spaces.Dict({**vec_env.observation_space.spaces, TARGETS: targets}),  # type: ignore[attr-defined]
+            model.action_space,
+            device=model.device,
+            gae_lambda=model.gae_lambda,
+            gamma=model.gamma,
+            n_envs=vec_env.num_envs,
+        )
+        self.optimizer = th.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate, fused=True)
+        self._rng = np.random.default_rng(seed)
+
+    def learn(self, total_steps: int, progress: Callable[[int], object] | None = None) -> None:
+        """Imitate for `total_steps` steps of all environments together, rounded up to whole rollouts.
+
+        :param progress: called with the number of steps done since the last call.
+        """
+        observation = self.vec_env.reset()
+        starts = np.ones(self.vec_env.num_envs, bool)
+        done, rollout = 0, self.settings.n_steps * self.vec_env.num_envs
+        while done < total_steps:
+            share = done / total_steps
+            self.policy.set_training_mode(False)
+            observation, starts = self._collect(observation, starts, share)
+            self.policy.set_training_mode(True)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.settings.learning_rate * max(1 - share, 0.02)
+            losses = [self._update(batch) for _ in range(self.settings.n_epochs) for batch in self._minibatches()]
+            done += rollout
+            for name, values in zip(("loss", "value_loss"), zip(*losses, strict=True), strict=True):
+                self.model.logger.record(f"imitation/{name}", float(np.mean(values)))
+            self.model.logger.dump(done)
+            if progress is not None:
+                progress(rollout)
+
+    def _collect(
+        self, observation: dict[str, np.ndarray], starts: np.ndarray, share: float
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Fill the buffer with one rollout. :param share: of the training that is done, 0 to 1."""
+        self.buffer.reset()
+        teacher_share = self.settings.teacher_share * max(1 - 2 * share, 0.0)
+        for _ in range(self.settings.n_steps):
+            masks = np.stack([env.action_masks() for env in self.vec_env.envs])
+            targets = self._targets(masks)
+            kwargs: dict[str, Any] = {"action_masks": masks} if self.maskable else {}
+            with th.no_grad():
+                actions, values, log_probs = self.policy(obs_as_tensor(observation, self.model.device), **kwargs)
+            own = actions.cpu().numpy()
+            chosen = np.where(self._rng.random(len(own)) < teacher_share, targets.argmax(axis=1), own)
+            following, rewards, dones, _ = self.vec_env.step(chosen)
+            self.buffer.add(
+                {**observation, TARGETS: targets}, chosen[:, None], rewards, starts, values, log_probs, **kwargs
+            )
+            observation, starts = cast(dict[str, np.ndarray], following), dones
+        with th.no_grad():
+            values = self.policy.predict_values(obs_as_tensor(observation, self.model.device))
+        self.buffer.compute_returns_and_advantage(values, starts)
+        return observation, starts
+
+    def _targets(self, masks: np.ndarray) -> np.ndarray:
+        """The teacher's answer to each running episode, (B, num_actions) float32."""
+        episodes = [env.episode for env in self.vec_env.envs]
+        targets = np.stack(
+            [click_targets(*each) for each in zip(episodes, [self.grid] * len(masks), masks, strict=True)]
+        )
+        if self.grid.allow_stop:
+            go_on = worth_clicking(episodes, targets.argmax(axis=1).tolist(), self.grid, self.vec_env.envs[0].segmenter)
+            targets = np.concatenate([targets * go_on[:, None], ~go_on[:, None]], axis=1, dtype=np.float32)
+        return targets
+
+    def _minibatches(self) -> Any:
+        return self.buffer.get(self.settings.batch_size)
+
+    def _update(self, batch: Any) -> tuple[float, float]:
+        """One step of the optimiser. :return: divergence from the teacher in nats, and the value network's error."""
+        targets = batch.observations.pop(TARGETS)
+        features = self.policy.extract_features(batch.observations)
+        of_actor, of_critic = features if isinstance(features, tuple) else (features, features)
+        logits = self.policy.mlp_extractor.forward_actor(of_actor)
+        value_latent = self.policy.mlp_extractor.forward_critic(of_critic)
+        if self.maskable:
+            logits = logits.masked_fill(~batch.action_masks.bool(), -th.inf)
+        log_probs = F.log_softmax(logits, dim=1)
+        # A forbidden action has no target, and 0 times minus infinity is no number.
+        loss = (th.xlogy(targets, targets) - targets * log_probs.masked_fill(targets == 0, 0)).sum(dim=1).mean()
+        value_loss = F.mse_loss(self.policy.value_net(value_latent).flatten(), batch.returns)
+        self.optimizer.zero_grad()
+        (loss + self.model.vf_coef * value_loss).backward()
+        th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.model.max_grad_norm)
+        self.optimizer.step()
+        return loss.item(), value_loss.item()
