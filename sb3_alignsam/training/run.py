@@ -101,6 +101,7 @@ def train(
                 try:
                     keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
                     callbacks = _callbacks(settings, keeps_maps, folder, save, report)
+                    callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
                     with spared_cores(vec_env):
                         model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
                 finally:  # whatever ended it, what was learnt is kept
@@ -133,11 +134,13 @@ def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
     kwargs = resolve_policy_kwargs(hyperparams.policy_kwargs)
     try:
         policy_class(hyperparams.policy)(env.observation_space, env.action_space, lambda _: 1e-3, **kwargs)
-    except InputError:
-        raise  # it says by itself what is wrong, which need not be a keyword of the policy
+    except InputError as error:  # it says by itself what is wrong, which need not be a keyword of the policy
+        raise InputError(f"{hyperparams.place_of(str(error))}{error}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"policy_kwargs {hyperparams.policy_kwargs} cannot be used: {reason}") from error
+        given = str(hyperparams.policy_kwargs)[:200]
+        place = hyperparams.place_of(reason)
+        raise InputError(f"{place}policy_kwargs {given} cannot be used: {reason}") from error
 
 
 def _save(
