@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> YamlFile:
         builder = _Builder(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{shown} is no YAML that can be read: it is no text in UTF-8") from error
-    except _WrongPlace as wrong:
+    except _PlaceError as wrong:
         place = shown if wrong.line is None else f"{shown}:{wrong.line}"
         raise InputError(f"{place}: {wrong}") from wrong
     if not isinstance(builder.value, dict):
@@ -94,7 +94,7 @@ def as_number(value: Any) -> Any:
     return value
 
 
-class _WrongPlace(ValueError):
+class _PlaceError(ValueError):
     """What is wrong. :param line: where, counted from 1; None: nowhere in particular."""
 
     def __init__(self, what: str, line: int | None) -> None:
@@ -111,18 +111,18 @@ class _Builder:
         self._count = 0
         self._loader = yaml.SafeLoader(text) if _printable(text) else None
         if self._loader is None:
-            raise _WrongPlace("it is no YAML that can be read: it holds control characters", None)
+            raise _PlaceError("it is no YAML that can be read: it holds control characters", None)
         try:
             node = self._loader.get_single_node()
             self.value = None if node is None else self._value(node, ())
         except RecursionError:
-            raise _WrongPlace("it is nested deeper than any configuration", None) from None
+            raise _PlaceError("it is nested deeper than any configuration", None) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = f"it is no YAML that can be read: {' '.join((error.problem or '').split())[:150]}"
-            raise _WrongPlace(what, None if mark is None else mark.line + 1) from error
+            raise _PlaceError(what, None if mark is None else mark.line + 1) from error
         except yaml.YAMLError as error:
-            raise _WrongPlace(f"it is no YAML that can be read: {' '.join(str(error).split())[:150]}", None) from error
+            raise _PlaceError(f"it is no YAML that can be read: {' '.join(str(error).split())[:150]}", None) from error
         finally:
             self._loader.dispose()
 
@@ -130,9 +130,9 @@ class _Builder:
         line = node.start_mark.line + 1
         self._count += 1
         if self._count > MAX_VALUES:
-            raise _WrongPlace(f"it holds more than {MAX_VALUES} values, those behind aliases included", line)
+            raise _PlaceError(f"it holds more than {MAX_VALUES} values, those behind aliases included", line)
         if len(keys) > MAX_DEPTH:
-            raise _WrongPlace("it is nested deeper than any configuration", line)
+            raise _PlaceError("it is nested deeper than any configuration", line)
         if isinstance(node, yaml.MappingNode) and node.tag == _PREFIX + "map":
             return self._mapping(node, keys)
         if isinstance(node, yaml.SequenceNode) and node.tag == _PREFIX + "seq":
@@ -143,20 +143,20 @@ class _Builder:
             return self._scalar(node)
         tag = node.tag.removeprefix(_PREFIX)[:80]
         if tag == "timestamp":
-            raise _WrongPlace(f"'{node.value}' would be a date; write it in quotes", line)
-        raise _WrongPlace(f"tag '{tag}' is refused, it is no YAML of plain values; write texts and numbers only", line)
+            raise _PlaceError(f"'{node.value}' would be a date; write it in quotes", line)
+        raise _PlaceError(f"tag '{tag}' is refused, it is no YAML of plain values; write texts and numbers only", line)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         line = node.start_mark.line + 1
         if len(node.value) > MAX_TEXT:
-            raise _WrongPlace(f"a value has more than {MAX_TEXT} characters", line)
+            raise _PlaceError(f"a value has more than {MAX_TEXT} characters", line)
         assert self._loader is not None
         try:
             value = self._loader.construct_object(node)
         except (ValueError, KeyError, OverflowError, IndexError) as error:
-            raise _WrongPlace(f"'{node.value[:80]}' is no {node.tag.removeprefix(_PREFIX)}", line) from error
+            raise _PlaceError(f"'{node.value[:80]}' is no {node.tag.removeprefix(_PREFIX)}", line) from error
         if isinstance(value, int) and abs(value) > MAX_WHOLE:
-            raise _WrongPlace(f"the number {node.value[:20]}... is too large", line)
+            raise _PlaceError(f"the number {node.value[:20]}... is too large", line)
         return as_number(value) if node.style is None else value
 
     def _mapping(self, node: yaml.MappingNode, keys: tuple[Any, ...]) -> dict[Any, Any]:
@@ -170,14 +170,14 @@ class _Builder:
                 continue
             key = self._key(key_node)
             if key in own:
-                raise _WrongPlace(f"key '{key}' is there twice; the first is in line {first[key]}", line)
+                raise _PlaceError(f"key '{key}' is there twice; the first is in line {first[key]}", line)
             first[key] = line
             self.lines.setdefault((*keys, key), line)  # a mapping that is merged into another comes second
             own[key] = self._value(value_node, (*keys, key))
         inherited: list[dict[Any, Any]] = []
         for each in merged:
             if not isinstance(each, yaml.MappingNode):
-                raise _WrongPlace("what '<<' refers to is no mapping", each.start_mark.line + 1)
+                raise _PlaceError("what '<<' refers to is no mapping", each.start_mark.line + 1)
             inherited.append(self._value(each, keys))
         whole: dict[Any, Any] = {}
         for content in (*reversed(inherited), own):  # of several, the first counts
@@ -187,9 +187,9 @@ class _Builder:
     def _key(self, node: yaml.Node) -> Any:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
-            raise _WrongPlace("a key is no plain word", line)
+            raise _PlaceError("a key is no plain word", line)
         if len(node.value) > MAX_TEXT or not node.value.isprintable():
-            raise _WrongPlace("a key holds control characters, or is longer than any name", line)
+            raise _PlaceError("a key holds control characters, or is longer than any name", line)
         return self._scalar(node)
 
     def _zoo_mapping(self, node: yaml.SequenceNode, keys: tuple[Any, ...]) -> dict[Any, Any]:
@@ -200,7 +200,7 @@ class _Builder:
         if not isinstance(pairs, list) or not all(
             isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
         ):
-            raise _WrongPlace("an OrderedDict is written as one list of pairs", line)
+            raise _PlaceError("an OrderedDict is written as one list of pairs", line)
         return dict(pairs)
 
 

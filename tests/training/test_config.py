@@ -129,13 +129,13 @@ def test_the_line_of_a_wrong_key_is_named_also_of_one_that_was_merged(tmp_path):
         "  n_timesteps: 10",
         "  gama: 0.5",
     ]
-    path.write_text("\n".join([*lines, "SamSegShapes-v0:", "  <<: *defaults", "  n_timesteps: 10"]))
+    path.write_text("\n".join([*lines, "SamSegShapes-v0:", "  <<: *shared", "  n_timesteps: 10"]))
     with pytest.raises(InputError, match=r"ppo\.yml:4: hyperparameter 'gama' is not known; did you mean gamma"):
         _read(path)
-    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *defaults", "  policy_kwargs:", "    a: os.b"]))
+    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *shared", "  policy_kwargs:", "    a: os.b"]))
     with pytest.raises(InputError, match=r"ppo\.yml:7: name 'os\.b' lies outside"):
         _read(path)
-    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *defaults", "  n_steps: 0"]))
+    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *shared", "  n_steps: 0"]))
     with pytest.raises(InputError, match=r"ppo\.yml:6: hyperparameter 'n_steps'"):
         _read(path)
     with pytest.raises(InputError, match=r"^hyperparameter 'n_steps' needs a whole number >= 1, got -1"):
