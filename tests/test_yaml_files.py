@@ -22,7 +22,7 @@ HOSTILE = {
     "a million merges": ("m0: &m0 {a: 1}\n" + MERGES + HEAD, "aliases included"),
     "an alias of itself": (HEAD + "  policy_kwargs: &a\n    b: *a\n", "nested deeper"),
     "a huge file": (HEAD + "# " + "x" * MAX_BYTES, f"larger than {MAX_BYTES} bytes"),
-    "deep nesting": ("a: " + "[" * 50_000, "nested deeper"),
+    "deep nesting": ("a: " + "[" * 20_000, "nested deeper"),
     "a key twice": (HEAD + "  n_envs: 2\n  n_envs: 3\n", ":5: key 'n_envs' is there twice; the first is in line 4"),
     "keywords as code": (HEAD + f'  policy_kwargs: "{CODE}"\n', ":4: hyperparameter 'policy_kwargs' needs a mapping"),
     "normalisation as code": (HEAD + f'  normalize: "{CODE}"\n', ":4: hyperparameter 'normalize' does not fit"),
@@ -55,14 +55,14 @@ def test_a_hostile_configuration_ends_in_one_line_and_runs_nothing(name, tmp_pat
     assert not logs.exists()
 
 
-def test_hostile_files_take_little_memory(tmp_path):
+@pytest.mark.parametrize("name", ["a million laughs", "a huge file"])
+def test_hostile_files_take_little_memory(name, tmp_path):
     path = tmp_path / "hostile.yml"
+    path.write_text(HOSTILE[name][0])
     tracemalloc.start()
     try:
-        for content, _ in HOSTILE.values():
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-            with suppress(InputError):
-                read_yaml(path)
+        with suppress(InputError):
+            read_yaml(path)
         assert tracemalloc.get_traced_memory()[1] < 200 * MAX_BYTES
     finally:
         tracemalloc.stop()

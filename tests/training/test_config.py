@@ -124,7 +124,7 @@ def test_a_missing_key_and_a_missing_entry_are_named(tmp_path):
 def test_the_line_of_a_wrong_key_is_named_also_of_one_that_was_merged(tmp_path):
     path = tmp_path / "ppo.yml"
     lines = [
-        "Other-v0: &defaults",
+        "Other-v0: &shared",
         "  policy: sb3_alignsam.policies.ImplicitPolicy",
         "  n_timesteps: 10",
         "  gama: 0.5",
