@@ -126,21 +126,32 @@ def read_hyperparams(path: Path, env_id: str, algo: str, overrides: Mapping[str,
     :param overrides: from ``-params``; they replace single keys, and single keys of ``policy_kwargs``.
     :raises InputError: the file cannot be read, has no entry, or a key or value cannot be used: with its line.
     """
-    file, overrides = read_yaml(path), overrides or {}
+    file = read_yaml(path)
     entry = env_id if env_id in file.content else "default"
     if entry not in file.content:
         raise InputError(f"{path} has no entry '{env_id}'; it has {_listed(file.content)}"[:_LONGEST])
-    if not isinstance(file.content[entry], dict):
-        got = str(file.content[entry])[:60]
-        raise InputError(f"{file.where(entry)}: entry '{entry}' needs a mapping of hyperparameters, got '{got}'")
-    raw = dict(file.content[entry])
+    return hyperparams_of(file, (entry,), algo, overrides or {})
+
+
+def hyperparams_of(file: YamlFile, entry: tuple[str, ...], algo: str, overrides: Mapping[str, Any]) -> Hyperparams:
+    """Read one entry of a file.
+
+    :param entry: the key that leads to it; empty: the file is one, as the ``config.yml`` of a run.
+    :param overrides: as in `read_hyperparams`.
+    :raises InputError: a key or value cannot be used: with its line.
+    """
+    found = file.content[entry[0]] if entry else file.content
+    if not isinstance(found, dict):
+        got = str(found)[:60]
+        raise InputError(f"{file.where(*entry)}: entry '{entry[0]}' needs a mapping of hyperparameters, got '{got}'")
+    raw = dict(found)
     for key, value in overrides.items():
         both = isinstance(value, dict) and isinstance(raw.get(key), dict)
         raw[key] = raw[key] | value if both else value
     try:
         checked = check_hyperparams(raw, algo)
     except HyperparamError as error:
-        place = "" if _is_overridden(error.keys, overrides) else f"{file.where(entry, *error.keys)}: "
+        place = "" if _is_overridden(error.keys, overrides) else f"{file.where(*entry, *error.keys)}: "
         raise InputError(f"{place}{error}"[:_LONGEST]) from error
     return replace(checked, places=_places(file, entry, checked.policy_kwargs, overrides))
 
@@ -157,9 +168,11 @@ def _is_overridden(keys: tuple[Any, ...], overrides: Mapping[str, Any]) -> bool:
     return len(keys) == 1 or not isinstance(inner, dict) or keys[1] in inner
 
 
-def _places(file: YamlFile, entry: str, kwargs: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, str]:
+def _places(
+    file: YamlFile, entry: tuple[str, ...], kwargs: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, str]:
     keys = (("policy_kwargs", name) for name in kwargs)
-    return {name: file.where(entry, key, name) for key, name in keys if not _is_overridden((key, name), overrides)}
+    return {name: file.where(*entry, key, name) for key, name in keys if not _is_overridden((key, name), overrides)}
 
 
 def check_hyperparams(raw: Mapping[str, Any], algo: str) -> Hyperparams:

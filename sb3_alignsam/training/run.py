@@ -34,6 +34,7 @@ from sb3_alignsam.training.buffers import DistinctEpisodeDictRolloutBuffer, Mask
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
+from sb3_alignsam.training.versions import current_versions, differences, write_versions
 
 BUFFERS: dict[str, type[RolloutBuffer]] = {
     "ppo": DistinctEpisodeDictRolloutBuffer,
@@ -71,8 +72,11 @@ def train(
     hyperparams: Hyperparams,
     command: Sequence[str] = (),
     report: Callable[[str], None] = print,
+    repeats: Path | None = None,
 ) -> Path:
     """Train one agent into a new run folder, which is returned. Every line for people goes to `report`.
+
+    :param repeats: the configuration's folder of a run that this one repeats; what differs beside the settings is told.
 
     However training ends, the folder gets a last zip with what was learnt.
 
@@ -87,6 +91,10 @@ def train(
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
+    versions = current_versions(device, probe)
+    write_versions(folder, settings.env_id, versions)
+    for line in [] if repeats is None else differences(repeats, versions):
+        report(f"not as in the run that is repeated: {line}")
     kwargs = {**settings.env_kwargs, "subset": "fit"}
     try:
         vec_env = make_vec_env(
