@@ -8,9 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.yaml_files import parse_text
 
 
 def parse_value(text: str) -> Any:
@@ -19,20 +18,9 @@ def parse_value(text: str) -> Any:
     :raises InputError: it is no YAML.
     """
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"value '{text}' cannot be read: {' '.join(str(error).split())[:150]}") from error
-    return as_number(value)
-
-
-def as_number(value: Any) -> Any:
-    """A word that is a number in scientific notation, such as ``1e-3``, as a float; all else unchanged."""
-    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+        return parse_text(text)
+    except ValueError as error:
+        raise InputError(f"value '{text[:200]}' cannot be read: {' '.join(str(error).split())[:150]}") from error
 
 
 def unknown_name(name: str, known: Collection[str], what: str) -> InputError:

@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.keywords import as_number, check_keywords, parse_value
+from sb3_alignsam.keywords import check_keywords, parse_value
+from sb3_alignsam.yaml_files import as_number
 
 
 def _function(

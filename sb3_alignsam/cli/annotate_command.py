@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.inference.annotation_files import FORMATS, AnnotationFiles, check_format
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.folder import AnnotationFile, FolderJob, annotate_folder
 from sb3_alignsam.inference.progress import Progress
+from sb3_alignsam.policies.foreign import Trust
 
 MOST_OBJECTS = 20
 """Objects of a category in an image where --max-objects is not given."""
@@ -36,6 +37,7 @@ MOST_OBJECTS = 20
 )
 @click.option("--load-best", is_flag=True, help="The best model on dev, not the last one.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
+@trust_options
 def command(
     run: Path,
     images: Path,
@@ -47,6 +49,8 @@ def command(
     review_below: float,
     load_best: bool,
     env_kwargs: tuple[str, ...],
+    trust: bool,
+    env_id: str | None,
 ) -> None:
     """Annotate a folder of photographs with an agent, RUN folder or zip.
 
@@ -65,7 +69,7 @@ def command(
         raise InputError(f"--review-below needs a number from 0 to 1, got {review_below}")
     source = None if annotations is None else AnnotationFile.read(annotations)
     kwargs = read_env_kwargs(env_kwargs)
-    annotator = Annotator(run, load_best, kwargs)
+    annotator = Annotator(run, load_best, kwargs, Trust(trust, env_id))
     if max_objects is not None and annotator.env.target == "category":
         raise InputError("--max-objects is for agents of target:instance; this one finds all of a category at once")
     job = FolderJob(images, names, source, max_objects or MOST_OBJECTS)

@@ -9,12 +9,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
 from sb3_alignsam.envs.sam_seg_env import MAX_STEPS
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import DEFAULT_BASELINES
 from sb3_alignsam.evaluation.run import evaluate_run, evaluate_runs
 from sb3_alignsam.policies.baselines import BASELINES
+from sb3_alignsam.policies.foreign import Trust
 
 
 @click.command("eval", cls=PairsCommand)
@@ -33,6 +34,7 @@ from sb3_alignsam.policies.baselines import BASELINES
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures and curves; else RUN/report."
 )
+@trust_options
 def command(
     runs: tuple[Path, ...],
     load_best: bool,
@@ -43,6 +45,8 @@ def command(
     env_kwargs: tuple[str, ...],
     json_file: Path | None,
     out: Path | None,
+    trust: bool,
+    env_id: str | None,
 ) -> None:
     """Measure an agent, RUN folder or zip, against baselines on the same episodes.
 
@@ -69,6 +73,7 @@ def command(
         "clicks": clicks,
         "baselines": None if baselines is None else _names(baselines),
         "env_kwargs": read_env_kwargs(env_kwargs),
+        "trust": Trust(trust, env_id),
         "out": out,
         "json_file": json_file,
         "console": Console(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -29,6 +29,13 @@ class PairsCommand(click.Command):
             else:
                 regrouped += [current, arg]
         return super().parse_args(ctx, regrouped)
+
+
+def trust_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--trust`` and ``--env``: what a user says about a zip of others."""
+    trust = click.option("--trust", is_flag=True, help="Unpickle a zip of others, which runs its author's code.")
+    env = click.option("--env", "env_id", help="What a zip of others was trained on, where no run folder says it.")
+    return trust(env(function))
 
 
 def read_pairs(pairs: Iterable[str], option: str) -> dict[str, Any]:

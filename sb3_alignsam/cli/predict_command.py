@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
 from sb3_alignsam.datasets.photographs import read_upright, read_upright_stream
 from sb3_alignsam.envs.sam_seg_env import MAX_STEPS
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.click_files import read_clicks
 from sb3_alignsam.inference.prediction import PredictionFiles
+from sb3_alignsam.policies.foreign import Trust
 
 
 @click.command("predict", cls=PairsCommand)
@@ -25,6 +26,7 @@ from sb3_alignsam.inference.prediction import PredictionFiles
 @click.option("--clicks", type=int, help="Clicks in all, those of --from-clicks included; else the run's budget.")
 @click.option("--from-clicks", type=click.Path(path_type=Path), help="JSON of clicks that the agent goes on from.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
+@trust_options
 def command(
     run: Path,
     image: str,
@@ -34,6 +36,8 @@ def command(
     clicks: int | None,
     from_clicks: Path | None,
     env_kwargs: tuple[str, ...],
+    trust: bool,
+    env_id: str | None,
 ) -> None:
     """Segment one photograph with an agent, RUN folder or zip: mask, overlay picture, and clicks as JSON.
 
@@ -54,7 +58,7 @@ def command(
     given = [] if from_clicks is None else read_clicks(from_clicks, pixels.shape[:2])
     if clicks is not None and clicks < len(given):
         raise InputError(f"--clicks {clicks} is less than the {len(given)} clicks of {from_clicks}; give at least that")
-    annotator = Annotator(run, load_best, read_env_kwargs(env_kwargs))
+    annotator = Annotator(run, load_best, read_env_kwargs(env_kwargs), Trust(trust, env_id))
     annotator.check_category(category)
     files = PredictionFiles.of(out, name, category)
     budget = max(annotator.budget, len(given)) if clicks is None else clicks

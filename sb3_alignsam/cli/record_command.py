@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.films import record_films, write_animation
 from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.evaluation.report import check_writable
+from sb3_alignsam.policies.foreign import Trust
 
 MAX_TILES = 16
 """A film of more is larger than players show."""
@@ -26,6 +27,7 @@ MAX_TILES = 16
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the films; else RUN/videos.")
 @click.option("--gif", type=click.Path(dir_okay=False, path_type=Path), help="Also write one animated picture of all.")
+@trust_options
 def command(
     run: Path,
     episodes: int,
@@ -35,6 +37,8 @@ def command(
     env_kwargs: tuple[str, ...],
     out: Path | None,
     gif: Path | None,
+    trust: bool,
+    env_id: str | None,
 ) -> None:
     """Film an agent, RUN folder or zip, one mp4 an episode. Earlier films are kept.
 
@@ -47,7 +51,7 @@ def command(
     if tiles > MAX_TILES:
         raise InputError(f"--tiles needs a whole number <= {MAX_TILES}, got {tiles}")
     kwargs = {**read_env_kwargs(env_kwargs), "render_mode": "rgb_array"}
-    agent = load_agent(run, split, load_best, kwargs)
+    agent = load_agent(run, split, load_best, kwargs, Trust(trust, env_id))
     indices = spread(len(agent.env.dataset), episodes)
     folder = out or agent.zip_path.parent / "videos"
     for place in (folder / "film.mp4", *([] if gif is None else [gif])):

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.training.config import ALGORITHMS, agent_env_kwargs, read_hyperparams, shipped_config
+from sb3_alignsam.training.config import (
+    ALGORITHMS,
+    Hyperparams,
+    agent_env_kwargs,
+    read_hyperparams,
+    shipped_config,
+)
+from sb3_alignsam.training.repeating import RecordedRun, read_run
 from sb3_alignsam.training.run import RunSettings, train
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
 
 @click.command("train", cls=PairsCommand)
-@click.option("--env", "env_id", required=True, help="Environment id, such as SamSegShapes-v0.")
+@click.option("--env", "env_id", help="Environment id, such as SamSegShapes-v0.")
 @click.option("--algo", default="ppo", show_default=True, help=f"One of {', '.join(ALGORITHMS)}.")
 @click.option("--agent", default="implicit", show_default=True, help="implicit or explicit: which features it reads.")
 @click.option("--text-model", help="tiny (explicit on Shapes: the default), a folder or openai/clip-vit-base-patch16.")
@@ -46,8 +57,16 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
     help="Steps of imitating a clicker who knows the ground truth, before PPO; -n counts PPO's own.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; of the policy.")
+@click.option(
+    "--from-run",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Repeat a run: its settings are taken, but for the options given beside this one.",
+)
+@click.pass_context
 def command(
-    env_id: str,
+    context: click.Context,
+    env_id: str | None,
     algo: str,
     agent: str,
     text_model: str | None,
@@ -63,13 +82,15 @@ def command(
     save_freq: int,
     imitate: int,
     device: str,
+    from_run: Path | None,
 ) -> None:
-    """Train an agent.
+    """Train an agent, or by --from-run and a run's folder train once more as that run did, into a new folder.
 
     \b
     sb3-alignsam train --env SamSegShapes-v0 --algo maskable_ppo -n 50000
     sb3-alignsam train --env SamSegShapes-v0 --agent explicit --text-model tiny
     sb3-alignsam train --env SamSegCoco-v0 --env-kwargs root:coco split:train2017 -params n_envs:4
+    sb3-alignsam train --from-run logs/maskable_ppo/SamSegShapes-v0_1 --seed 1
     """
     numbers = {"--eval-freq": eval_freq, "--save-freq": save_freq, "--seed": seed, "--imitate": imitate}
     for name, value in numbers.items():
@@ -80,12 +101,10 @@ def command(
     overrides = read_pairs(hyperparams, "-params")
     if n_timesteps is not None:
         overrides["n_timesteps"] = n_timesteps
-    path = shipped_config(algo, agent) if conf_file is None else conf_file
-    shipped_config(algo, agent)  # An unknown algorithm or agent is named even beside a file of the user's own.
-    settings = RunSettings(
+    asked = RunSettings(
         algo,
-        env_id,
-        agent_env_kwargs(agent, env_id, read_env_kwargs(env_kwargs), text_model),
+        env_id or "",
+        read_env_kwargs(env_kwargs),
         seed,
         log_folder,
         vec_env,
@@ -96,5 +115,38 @@ def command(
         progress=sys.stdout.isatty(),
         imitate=imitate,
     )
-    folder = train(settings, read_hyperparams(path, env_id, algo, overrides), sys.argv, click.echo)
+    shipped_config(algo, agent)  # An unknown algorithm or agent is named even beside a file of the user's own.
+    repeats = None
+    if from_run is not None:
+        run = read_run(from_run)
+        repeats = run.inner
+        settings, parameters = _repeated(run, asked, context, overrides)
+    elif env_id is None:
+        raise click.MissingParameter(param_hint="'--env'", param_type="option")
+    else:
+        parameters = read_hyperparams(conf_file or shipped_config(algo, agent), env_id, algo, overrides)
+        kwargs = {**parameters.env_kwargs, **asked.env_kwargs}
+        settings = replace(asked, env_kwargs=agent_env_kwargs(agent, env_id, kwargs, text_model))
+    folder = train(settings, parameters, sys.argv, click.echo, repeats)
     click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")
+
+
+def _repeated(
+    run: RecordedRun, asked: RunSettings, context: click.Context, overrides: Mapping[str, Any]
+) -> tuple[RunSettings, Hyperparams]:
+    """Settings and hyperparameters of a run, but for what was typed beside it.
+
+    :raises InputError: they do not go together.
+    """
+    typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    # Options are named as the settings that they set, but for the log folder's.
+    known = {each.name for each in fields(RunSettings)}
+    settings = run.settings_with(asked, {"logs" if name == "log_folder" else name for name in typed} & known)
+    params, agent = context.params, context.params["agent"]
+    if typed & {"agent", "text_model"}:
+        kwargs = agent_env_kwargs(agent, settings.env_id, settings.env_kwargs, params["text_model"])
+        settings = replace(settings, env_kwargs=kwargs)
+    if typed & {"agent", "algo", "conf_file"}:
+        path = params["conf_file"] or shipped_config(settings.algo, agent)
+        return settings, read_hyperparams(path, settings.env_id, settings.algo, overrides)
+    return settings, run.hyperparams(overrides)

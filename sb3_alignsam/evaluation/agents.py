@@ -13,14 +13,8 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import fit_majority, spread
 from sb3_alignsam.policies.baselines import TEXT_BASELINES, Majority, make_baseline
 from sb3_alignsam.policies.clickers import AgentClicker, Clicker
-from sb3_alignsam.policies.loading import (
-    AgentDescription,
-    find_zip,
-    is_maskable,
-    load_policy,
-    policy_class,
-    read_description,
-)
+from sb3_alignsam.policies.foreign import Trust, open_agent
+from sb3_alignsam.policies.loading import AgentDescription, find_zip, is_maskable
 from sb3_alignsam.registration import ENV_IDS
 
 MAJORITY_EPISODES = 64
@@ -63,17 +57,22 @@ class LoadedAgent:
 
 
 def load_agent(
-    run: Path, split: str | None = None, load_best: bool = False, env_kwargs: Mapping[str, Any] | None = None
+    run: Path,
+    split: str | None = None,
+    load_best: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
+    trust: Trust | None = None,
 ) -> LoadedAgent:
-    """Load an agent for evaluation; nothing is unpickled.
+    """Load an agent for evaluation; nothing is unpickled but a zip of others that the user trusts.
 
     :param run: run folder or zip. :param split: dataset split; None: ``val`` of shapes, else the run's own.
     :param load_best: the best model on dev rather than the last one.
-    :param env_kwargs: keywords that replace those of training.
+    :param env_kwargs: keywords that replace those of training. :param trust: of zips that do not describe themselves.
     :raises InputError: the run, the split or a keyword cannot be used.
     """
     path = find_zip(run, load_best)
-    description = read_description(path)
+    agent = open_agent(path, env_kwargs, trust)
+    description = agent.description
     kwargs = {**description.env_kwargs, **(env_kwargs or {})}
     dev_kwargs = {**kwargs, "split": description.env_kwargs.get("split"), "subset": "dev"}
     if split is not None:
@@ -81,11 +80,9 @@ def load_agent(
     elif {**ENV_IDS.get(description.env_id, {}), **kwargs}.get("dataset", "shapes") == "shapes":
         kwargs["split"] = "val"
     env = make_env(description.env_id, kwargs)
-    reads_category = getattr(policy_class(description.policy), "reads_category", True)
-    if reads_category and description.categories and list(env.dataset.categories) != description.categories:
+    if agent.reads_category and description.categories and list(env.dataset.categories) != description.categories:
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
-    policy = load_policy(path, env)
-    clicker = AgentClicker(policy, env.grid, is_maskable(description))
+    clicker = AgentClicker(agent.policy_for(env), env.grid, is_maskable(description))
     return LoadedAgent(path, description, env, dev_kwargs, clicker, kwargs)
 
 

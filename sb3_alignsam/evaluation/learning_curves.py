@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.aggregate import mean_over_runs
 from sb3_alignsam.evaluation.curves import draw_curve, empty_figure, finish, other_colours, write_figure
 from sb3_alignsam.evaluation.summary import AGENT
+from sb3_alignsam.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,10 +116,10 @@ def _kind(run: Path) -> str:
     names = [folder.name.rpartition("_")[0] or folder.name, folder.parent.name]
     for file in sorted(run.glob("*/config.yml")):
         try:
-            config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue  # rl-zoo3 itself writes Python's own types
-        if isinstance(config, dict) and "policy" in config:
+            config = read_yaml(file).content
+        except InputError:
+            continue  # a label is not worth an error
+        if "policy" in config:
             names.append(str(config["policy"]).rpartition(".")[2])
             break
     return " ".join(names)

@@ -23,6 +23,7 @@ from sb3_alignsam.evaluation.report_files import ReportFiles, write_run_files, w
 from sb3_alignsam.evaluation.summary import summary, summary_of_runs
 from sb3_alignsam.evaluation.tables import print_runs_table, print_table
 from sb3_alignsam.policies.clickers import Clicker
+from sb3_alignsam.policies.foreign import Trust
 
 CALIBRATION_EPISODES = 64
 """Dev episodes on which the agent's scores are calibrated."""
@@ -37,6 +38,7 @@ class Settings:
     :param split: None: ``val`` of shapes, else the run's own. :param load_best: the best model, not the last one.
     :param episodes: how many, spread evenly over the split; None: all. :param clicks: None: the run's budget.
     :param baselines: names; None: `DEFAULT_BASELINES`. :param env_kwargs: keywords that replace those of training.
+    :param trust: of zips that do not describe themselves.
     """
 
     split: str | None = None
@@ -45,6 +47,7 @@ class Settings:
     clicks: int | None = None
     baselines: Sequence[str] | None = ()
     env_kwargs: Mapping[str, Any] | None = None
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def evaluate_run(
     :raises InputError: the run, the split, a baseline, a keyword or a place to write to cannot be used.
     """
     asked, console = Settings(**settings), console or Console(quiet=True)
-    agent = load_agent(run, asked.split, asked.load_best, asked.env_kwargs)
+    agent = load_agent(run, asked.split, asked.load_best, asked.env_kwargs, asked.trust)
     files = _files(agent, out, json_file)
     played = _play(agent, files, asked, (), console, progress)
     return _report(played, console, loud=True)
@@ -103,7 +106,7 @@ def evaluate_runs(
     :raises InputError: as `evaluate_run`; or the runs differ in more than their seeds.
     """
     asked, console = Settings(**settings), console or Console(quiet=True)
-    agents = [load_agent(run, asked.split, asked.load_best, asked.env_kwargs) for run in runs]
+    agents = [load_agent(run, asked.split, asked.load_best, asked.env_kwargs, asked.trust) for run in runs]
     _check_alike(agents)
     folders = [None if out is None else out / f"{n}_{_run_name(a)}" for n, a in enumerate(agents, start=1)]
     of_runs = [_files(agent, folder, None) for agent, folder in zip(agents, folders, strict=True)]

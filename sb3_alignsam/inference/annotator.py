@@ -22,14 +22,8 @@ from sb3_alignsam.keywords import check_keywords, unknown_name
 from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.frozen_features import ImageFeatures
 from sb3_alignsam.policies.clickers import AgentClicker, Stop
-from sb3_alignsam.policies.loading import (
-    AgentDescription,
-    find_zip,
-    is_maskable,
-    load_policy,
-    policy_class,
-    read_description,
-)
+from sb3_alignsam.policies.foreign import Agent, Trust, open_agent
+from sb3_alignsam.policies.loading import find_zip, is_maskable
 from sb3_alignsam.registration import ENV_IDS
 
 FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "render_mode")
@@ -75,7 +69,8 @@ class Result:
 
 
 class Annotator:
-    """A trained agent, ready for any photograph. Nothing is unpickled, no dataset is needed and no ground truth read.
+    """A trained agent, ready for any photograph. No dataset is needed and no ground truth read. Nothing is unpickled
+    but a zip of others that the user trusts, and that one's dataset is asked for its categories.
 
     It plays the episodes of training and evaluation. What the frozen networks make of a photograph is kept from one
     category to the next, and on disk as the environment keyword ``cache`` says.
@@ -83,17 +78,22 @@ class Annotator:
     :param run: run folder or zip that `train` wrote.
     :param load_best: the best model on dev rather than the last one.
     :param env_kwargs: environment keywords that replace those of training, such as ``segmenter`` or ``device``.
+    :param trust: of a zip that does not describe itself.
     :raises InputError: the run or a keyword cannot be used.
     """
 
-    def __init__(self, run: Path, load_best: bool = False, env_kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        load_best: bool = False,
+        env_kwargs: Mapping[str, Any] | None = None,
+        trust: Trust | None = None,
+    ) -> None:
         self.zip_path = find_zip(run, load_best)
-        self.description = read_description(self.zip_path)
-        self._reads_category = getattr(policy_class(self.description.policy), "reads_category", True)
-        kwargs = _env_kwargs(self.zip_path, self.description, env_kwargs or {}, self._reads_category)
-        self.env = SamSegEnv(**kwargs)
-        policy = load_policy(self.zip_path, self.env)
-        self._agent = AgentClicker(policy, self.env.grid, is_maskable(self.description))
+        agent = open_agent(self.zip_path, env_kwargs, trust)
+        self.description, self._reads_category = agent.description, agent.reads_category
+        self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
+        self._agent = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
         self._kept: tuple[bytes, ImageFeatures] | None = None
 
     @property
@@ -190,21 +190,20 @@ class Annotator:
         return Result(final.mask, final.predicted_iou, tuple(placed), stopped, final.excluded_share)
 
 
-def _env_kwargs(
-    path: Path, description: AgentDescription, replaced: Mapping[str, Any], reads_category: bool
-) -> dict[str, Any]:
+def _env_kwargs(agent: Agent, replaced: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of an environment like the run's, on unseen photographs."""
+    description = agent.description
     if description.env_id not in ENV_IDS:
         raise unknown_name(description.env_id, ENV_IDS, "environment")
     for name in replaced:
-        if name in FOR_DATASETS:
+        if name in FOR_DATASETS and agent.algorithm is None:
             raise InputError(f"environment keyword '{name}' says nothing about photographs of your own; leave it out")
     kwargs = {**description.env_kwargs, **replaced}
     check_keywords(SamSegEnv.__init__, kwargs, "environment keyword")
     if not description.categories:
-        raise InputError(f"{path} does not say which categories it was trained on; train the agent anew")
+        raise InputError(f"{agent.path} does not say which categories it was trained on; train the agent anew")
     kwargs = {name: value for name, value in kwargs.items() if name not in FOR_DATASETS}
-    if not reads_category:
+    if not agent.reads_category:
         # The index of a name outside the vocabulary does not exist, and the agent does not look at it.
         keys = kwargs.get("observation_keys") or DEFAULT_KEYS
         kwargs["observation_keys"] = [key for key in keys if key != "target_category"]

@@ -109,6 +109,11 @@ class ClipSurgery:
         words = None if self._tokenizer is None else sorted(self._tokenizer.get_vocab().items())
         return fingerprint(self._model, SURGERY_BLOCKS, words, str(self.dtype))
 
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all its weights; the same on every device."""
+        return fingerprint(self._model.state_dict())
+
     @th.inference_mode()
     def image_tokens(self, pixel_values: th.Tensor) -> th.Tensor:
         """Encode images; CLS comes from the untouched path, the patches from the path of value-value attention.

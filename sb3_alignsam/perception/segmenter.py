@@ -128,6 +128,13 @@ class Segmenter:
         pixels = (self.image_size, self._mean.tolist(), self._std.tolist(), str(self.dtype))
         return fingerprint(self._encoder, *pixels)
 
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all its weights, the decoder's too; the same on every device."""
+        parts = {"encoder": self._encoder, "decoder": self._decoder}
+        return fingerprint({f"{part}.{name}": tensor for part, module in parts.items()
+                            for name, tensor in module.state_dict().items()})  # fmt: skip
+
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Resize, normalise and pad one image, (H, W, 3) uint8 RGB, to (S, S, 3) float32; padding is 0."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:

@@ -17,6 +17,9 @@ EPISODE_ROWS = "episode_rows"
 """Key of a minibatch that holds each episode's embedding once, (E, C, h, w): which of them a step's is, (B,) int64.
 Without it each step has its own. See `DistinctEpisodeDictRolloutBuffer`."""
 
+MAX_SIZE = 4096
+"""Channels, layers or lengths beyond this are slips, and would fill the memory."""
+
 
 class ClickFeaturesExtractor(BaseFeaturesExtractor):
     """Base of the extractors. Their output, (B, features_dim), is a flattened map (C, G, G) followed by a vector (P,).
@@ -69,9 +72,11 @@ def compile_extractor(extractor: ClickFeaturesExtractor, autocast: bool) -> None
 
 
 def check_size(name: str, value: int, least: int = 1) -> None:
-    """:raises InputError: a size is too small."""
+    """:raises InputError: a size is too small, or above `MAX_SIZE`."""
     if value < least:
         raise InputError(f"{name} needs a whole number >= {least}, got {value}")
+    if value > MAX_SIZE:
+        raise InputError(f"{name} needs a whole number <= {MAX_SIZE}, got {value}")
 
 
 def shape_of(space: spaces.Space[Any]) -> tuple[int, ...]:

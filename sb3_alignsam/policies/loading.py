@@ -8,6 +8,8 @@ import os
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,7 @@ def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> Ba
     description, weights = read_description(path), _read_members(path)[1]
     kwargs = resolve_policy_kwargs(description.policy_kwargs)
     try:
-        policy = policy_class(description.policy)(env.observation_space, env.action_space, _zero_schedule, **kwargs)
+        policy = policy_class(description.policy)(env.observation_space, env.action_space, zero_schedule, **kwargs)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(f"{path}: its policy cannot be built: {' '.join(str(error).split())[:200]}") from error
     try:
@@ -136,22 +138,44 @@ def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> Ba
     return policy.to(get_device(device))
 
 
-def _zero_schedule(_: float) -> float:
+def zero_schedule(_: float) -> float:
     """Learning rate of a policy that will not be trained."""
     return 0.0
 
 
+def describes_itself(path: Path) -> bool:
+    """Whether a zip has the member by which it can be used without unpickling.
+
+    :raises InputError: the file is missing or no zip.
+    """
+    with _opened(path) as archive:
+        return DESCRIPTION_MEMBER in archive.namelist()
+
+
 def _read_members(path: Path) -> tuple[bytes, bytes]:
+    with _opened(path) as archive:
+        names = archive.namelist()
+        if DESCRIPTION_MEMBER not in names:
+            raise InputError(
+                f"{path} was not written by sb3-alignsam: all that it says of itself are pickles, which run their "
+                "author's code when they are read; if you trust whoever made it, give --trust"
+            )
+        if "policy.pth" not in names:
+            raise InputError(f"{path} is damaged: it has no member policy.pth")
+        return archive.read(DESCRIPTION_MEMBER), archive.read("policy.pth")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip to read from. :raises InputError: it is missing, damaged or no zip."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a run folder or a .zip that `train` wrote")
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(DESCRIPTION_MEMBER), archive.read("policy.pth")
+            yield archive
     # RuntimeError: an encrypted member; NotImplementedError: an unknown compression.
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError) as error:
         raise InputError(f"{path} is damaged or no zip: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{path} was not written by sb3-alignsam: {error.args[0]}") from error
 
 
 def find_zip(run: Path, load_best: bool = False) -> Path:

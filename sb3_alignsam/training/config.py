@@ -4,47 +4,50 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.keywords import as_number, check_keywords, unknown_name
+from sb3_alignsam.keywords import check_keywords, unknown_name
 from sb3_alignsam.policies.loading import check_policy
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
 from sb3_alignsam.registration import ENV_IDS
+from sb3_alignsam.training.zoo_keys import (
+    OURS,
+    HyperparamError,
+    check_env_kwargs,
+    check_fitting,
+    mapping_of,
+    naming,
+    read_callbacks,
+)
+from sb3_alignsam.yaml_files import YamlFile, read_yaml
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "maskable_ppo": MaskablePPO}
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
 """Hyperparameters that may be a number or ``lin_NUMBER``, which falls linearly to 0."""
-_OURS = ("n_envs", "n_timesteps", "policy", "policy_kwargs")
-_NOT_IN_YAML = frozenset(
-    [
-        "self",
-        "policy",
-        "env",
-        "seed",
-        "device",
-        "verbose",
-        "tensorboard_log",
-        "rollout_buffer_class",
-        "rollout_buffer_kwargs",
-        "policy_kwargs",
-        "_init_setup_model",
-        "stats_window_size",
-        "use_sde",
-        "sde_sample_freq",
-    ]
-)
+_NOT_IN_YAML = frozenset(["self", "env", "_init_setup_model"])
 _SHARES = ("gamma", "gae_lambda")
-_POSITIVE = ("n_envs", "n_timesteps", "n_steps", "batch_size", "n_epochs")
+_MOST = {
+    "n_envs": 1024,
+    "n_timesteps": 2**40,
+    "n_steps": 2**20,
+    "batch_size": 2**24,
+    "n_epochs": 10_000,
+    "stats_window_size": 2**20,
+}
+"""Whole numbers from 1, and the largest that is not a slip: memory grows with most of them."""
+_LONGEST = 400
+"""Characters of a message: a value that it quotes may be a long one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Hyperparams:
     :param n_envs: environments side by side. :param n_timesteps: environment steps to train for.
     :param policy: dotted path of the policy class. :param policy_kwargs: its keywords, as written.
     :param algorithm: remaining keywords of the algorithm's constructor, schedules as objects.
+    :param env_kwargs: keywords of the environment; those of the command line replace them one by one.
+    :param callbacks: classes and their keywords, to be made for each training.
+    :param places: ``path:line`` of each of `policy_kwargs`, which only building a policy can judge.
     """
 
     raw: dict[str, Any]
@@ -63,6 +69,14 @@ class Hyperparams:
     policy: str
     policy_kwargs: dict[str, Any]
     algorithm: dict[str, Any]
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    callbacks: list[tuple[type[BaseCallback], dict[str, Any]]] = field(default_factory=list)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place_of(self, message: str) -> str:
+        """``path:line: `` of the first of `policy_kwargs` that a message names; empty where it names none of a file."""
+        words = re.findall(r"\w+", message)
+        return next((f"{place}: " for name, place in self.places.items() if name in words), "")
 
 
 def zoo_folder() -> Path:
@@ -107,59 +121,106 @@ def agent_env_kwargs(
 
 
 def read_hyperparams(path: Path, env_id: str, algo: str, overrides: Mapping[str, Any] | None = None) -> Hyperparams:
-    """Read one environment's entry of a YAML file and apply overrides.
+    """Read one environment's entry of a YAML file, or its entry ``default``, and apply overrides.
 
     :param overrides: from ``-params``; they replace single keys, and single keys of ``policy_kwargs``.
-    :raises InputError: the file cannot be read, has no entry, or a key or value cannot be used.
+    :raises InputError: the file cannot be read, has no entry, or a key or value cannot be used: with its line.
     """
-    entries = _read_yaml(path)
-    if env_id not in entries:
-        raise InputError(f"{path} has no entry '{env_id}'; it has {', '.join(map(str, entries))}")
-    if not isinstance(entries[env_id], dict):
-        raise InputError(f"{path}: entry '{env_id}' needs a mapping of hyperparameters, got {entries[env_id]!r}")
-    raw = {key: as_number(value) for key, value in entries[env_id].items()}
-    for key, value in (overrides or {}).items():
+    file = read_yaml(path)
+    entry = env_id if env_id in file.content else "default"
+    if entry not in file.content:
+        raise InputError(f"{path} has no entry '{env_id}'; it has {_listed(file.content)}"[:_LONGEST])
+    return hyperparams_of(file, (entry,), algo, overrides or {})
+
+
+def hyperparams_of(file: YamlFile, entry: tuple[str, ...], algo: str, overrides: Mapping[str, Any]) -> Hyperparams:
+    """Read one entry of a file.
+
+    :param entry: the key that leads to it; empty: the file is one, as the ``config.yml`` of a run.
+    :param overrides: as in `read_hyperparams`.
+    :raises InputError: a key or value cannot be used: with its line.
+    """
+    found = file.content[entry[0]] if entry else file.content
+    if not isinstance(found, dict):
+        got = str(found)[:60]
+        raise InputError(f"{file.where(*entry)}: entry '{entry[0]}' needs a mapping of hyperparameters, got '{got}'")
+    raw = dict(found)
+    for key, value in overrides.items():
         both = isinstance(value, dict) and isinstance(raw.get(key), dict)
         raw[key] = raw[key] | value if both else value
     try:
-        return check_hyperparams(raw, algo)
-    except InputError as error:
-        source = f"{path}, {env_id}" if not overrides else f"{path}, {env_id}, or -params"
-        raise InputError(f"{source}: {error}") from error
+        checked = check_hyperparams(raw, algo)
+    except HyperparamError as error:
+        place = "" if _is_overridden(error.keys, overrides) else f"{file.where(*entry, *error.keys)}: "
+        raise InputError(f"{place}{error}"[:_LONGEST]) from error
+    return replace(checked, places=_places(file, entry, checked.policy_kwargs, overrides))
+
+
+def _listed(content: Mapping[Any, Any]) -> str:
+    return ", ".join(map(str, content)) or "none"
+
+
+def _is_overridden(keys: tuple[Any, ...], overrides: Mapping[str, Any]) -> bool:
+    """Whether a value came from the command line."""
+    if not keys or keys[0] not in overrides:
+        return False
+    inner = overrides[keys[0]]
+    return len(keys) == 1 or not isinstance(inner, dict) or keys[1] in inner
+
+
+def _places(
+    file: YamlFile, entry: tuple[str, ...], kwargs: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, str]:
+    keys = (("policy_kwargs", name) for name in kwargs)
+    return {name: file.where(*entry, key, name) for key, name in keys if not _is_overridden((key, name), overrides)}
 
 
 def check_hyperparams(raw: Mapping[str, Any], algo: str) -> Hyperparams:
     """Type one entry.
 
-    :raises InputError: a key is unknown or missing, or its value cannot be used.
+    :raises HyperparamError: a key is unknown or missing, does not fit, or its value cannot be used.
     """
+    for key in raw:
+        if not isinstance(key, str):
+            raise HyperparamError(f"hyperparameter {key!r} is no word", key)
+    off = check_fitting(raw)
     for key in ("n_timesteps", "policy"):
         if key not in raw:
-            raise InputError(f"hyperparameter '{key}' is missing")
-    for key in _POSITIVE:
-        value = _whole(raw[key]) if key in raw else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"hyperparameter '{key}' needs a whole number >= 1, got {raw[key]!r}")
-    policy_kwargs = raw.get("policy_kwargs") or {}
-    if not isinstance(policy_kwargs, dict):
-        raise InputError(f"hyperparameter 'policy_kwargs' needs a mapping, got {policy_kwargs!r}")
-    algorithm = {key: _whole(value) if key in _POSITIVE else value for key, value in raw.items() if key not in _OURS}
+            raise HyperparamError(f"hyperparameter '{key}' is missing")
+    policy_kwargs, env_kwargs = mapping_of(raw, "policy_kwargs"), mapping_of(raw, "env_kwargs")
+    check_env_kwargs(env_kwargs)
+    algorithm = {key: value for key, value in raw.items() if key not in OURS and key not in off}
     for key in SCHEDULES:
         if algorithm.get(key) is not None:
             algorithm[key] = _schedule(key, algorithm[key])
-    check_keywords(ALGORITHMS[algo].__init__, algorithm, "hyperparameter", _NOT_IN_YAML)
+    for key, value in algorithm.items():
+        if key in _MOST:
+            algorithm[key] = _checked_whole(key, value)
+        with naming(key):
+            check_keywords(ALGORITHMS[algo].__init__, {key: algorithm[key]}, "hyperparameter", _NOT_IN_YAML)
     _check_ranges(algorithm)
-    _check_batches(algo, algorithm, _whole(raw.get("n_envs", 1)))
-    check_policy(str(raw["policy"]), algo)
-    resolve_policy_kwargs(policy_kwargs)
+    n_envs = _checked_whole("n_envs", raw.get("n_envs", 1))
+    _check_batches(algo, algorithm, n_envs)
+    with naming("policy"):
+        check_policy(str(raw["policy"]), algo)
+    for key, value in policy_kwargs.items():
+        with naming("policy_kwargs", key):
+            resolve_policy_kwargs({key: value})
+    n_timesteps = _checked_whole("n_timesteps", raw["n_timesteps"])
+    callbacks = read_callbacks(raw.get("callback"))
     return Hyperparams(
-        dict(raw),
-        _whole(raw.get("n_envs", 1)),
-        _whole(raw["n_timesteps"]),
-        str(raw["policy"]),
-        policy_kwargs,
-        algorithm,
+        dict(raw), n_envs, n_timesteps, str(raw["policy"]), policy_kwargs, algorithm, env_kwargs, callbacks
     )
+
+
+def _checked_whole(key: str, value: Any) -> int:
+    """A whole number; 1e5 is one, since rl-zoo3's files write step counts so."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
+        raise HyperparamError(f"hyperparameter '{key}' needs a whole number >= 1, got {value!r}", key)
+    if whole > _MOST[key]:
+        raise HyperparamError(f"hyperparameter '{key}' needs a whole number <= {_MOST[key]}, got {value!r}", key)
+    return whole
 
 
 def _check_ranges(algorithm: Mapping[str, Any]) -> None:
@@ -167,7 +228,9 @@ def _check_ranges(algorithm: Mapping[str, Any]) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             high = 1.0 if key in _SHARES else math.inf
             if not math.isfinite(value) or not 0 <= value <= high:
-                raise InputError(f"hyperparameter '{key}' needs a finite number from 0 to {high:g}, got {value!r}")
+                raise HyperparamError(
+                    f"hyperparameter '{key}' needs a finite number from 0 to {high:g}, got {value!r}", key
+                )
 
 
 def _check_batches(algo: str, algorithm: Mapping[str, Any], n_envs: int) -> None:
@@ -176,31 +239,12 @@ def _check_batches(algo: str, algorithm: Mapping[str, Any], n_envs: int) -> None
     n_steps, batch_size = (algorithm.get(key, defaults[key].default) for key in ("n_steps", "batch_size"))
     rollout = n_steps * n_envs
     if rollout < 2 or batch_size < 2:
-        raise InputError(f"n_steps x n_envs is {rollout} and batch_size {batch_size}; each must be 2 or more")
+        raise HyperparamError(f"n_steps x n_envs is {rollout} and batch_size {batch_size}; each must be 2 or more")
     # PPO skips the normalisation of a last minibatch of one, MaskablePPO does not.
     if algo == "maskable_ppo" and rollout % batch_size == 1:
-        raise InputError(f"n_steps x n_envs = {rollout} leaves a last minibatch of one; change batch_size {batch_size}")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        if not path.is_file():
-            raise InputError(f"configuration {path} does not exist or is no file")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{str(path)[:200]} is no YAML that can be read: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} needs one entry for each environment id at its top level")
-    return content
-
-
-def _whole(value: Any) -> Any:
-    """1e5 as 100000, since rl-zoo3's files write step counts so."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        raise HyperparamError(
+            f"n_steps x n_envs = {rollout} leaves a last minibatch of one; change batch_size {batch_size}"
+        )
 
 
 def _schedule(key: str, value: Any) -> Any:
@@ -211,8 +255,8 @@ def _schedule(key: str, value: Any) -> Any:
         except ValueError:
             start = -1.0
         if kind != "lin" or not 0 < start < math.inf:
-            raise InputError(f"hyperparameter '{key}' needs a number or lin_NUMBER, got {value!r}")
+            raise HyperparamError(f"hyperparameter '{key}' needs a number or lin_NUMBER, got {value!r}", key)
         return LinearSchedule(start, 0.0, 1.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InputError(f"hyperparameter '{key}' needs a number above 0 or lin_NUMBER, got {value!r}")
+        raise HyperparamError(f"hyperparameter '{key}' needs a number above 0 or lin_NUMBER, got {value!r}", key)
     return float(value)

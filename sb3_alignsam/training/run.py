@@ -37,6 +37,7 @@ from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.imitation import Imitation
 from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
+from sb3_alignsam.training.versions import current_versions, differences, write_versions
 
 BUFFERS: dict[str, type[RolloutBuffer]] = {
     "ppo": DistinctEpisodeDictRolloutBuffer,
@@ -78,8 +79,11 @@ def train(
     hyperparams: Hyperparams,
     command: Sequence[str] = (),
     report: Callable[[str], None] = print,
+    repeats: Path | None = None,
 ) -> Path:
     """Train one agent into a new run folder, which is returned. Every line for people goes to `report`.
+
+    :param repeats: the configuration's folder of a run that this one repeats; what differs beside the settings is told.
 
     However training ends, the folder gets a last zip with what was learnt.
 
@@ -94,6 +98,10 @@ def train(
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
+    versions = current_versions(device, probe)
+    write_versions(folder, settings.env_id, versions)
+    for line in [] if repeats is None else differences(repeats, versions):
+        report(f"not as in the run that is repeated: {line}")
     kwargs = {**settings.env_kwargs, "subset": "fit"}
     try:
         vec_env = make_vec_env(
@@ -110,6 +118,7 @@ def train(
                 try:
                     keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
                     callbacks = _callbacks(settings, keeps_maps, folder, save, report)
+                    callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
                     with spared_cores(vec_env):
                         model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
                 finally:  # whatever ended it, what was learnt is kept
@@ -160,11 +169,13 @@ def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
     kwargs = resolve_policy_kwargs(hyperparams.policy_kwargs)
     try:
         policy_class(hyperparams.policy)(env.observation_space, env.action_space, lambda _: 1e-3, **kwargs)
-    except InputError:
-        raise  # it says by itself what is wrong, which need not be a keyword of the policy
+    except InputError as error:  # it says by itself what is wrong, which need not be a keyword of the policy
+        raise InputError(f"{hyperparams.place_of(str(error))}{error}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"policy_kwargs {hyperparams.policy_kwargs} cannot be used: {reason}") from error
+        given = str(hyperparams.policy_kwargs)[:200]
+        place = hyperparams.place_of(reason)
+        raise InputError(f"{place}policy_kwargs {given} cannot be used: {reason}") from error
 
 
 def _save(

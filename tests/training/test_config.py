@@ -16,6 +16,7 @@ from sb3_alignsam.training.config import (
 )
 
 ENTRY = {"policy": "sb3_alignsam.policies.ImplicitPolicy", "n_timesteps": 1000}
+_STOP = "stable_baselines3.common.callbacks.StopTrainingOnMaxEpisodes"
 
 
 def _write(tmp_path, **entry):
@@ -80,14 +81,26 @@ def test_overrides_replace_single_keys_also_inside_policy_kwargs(tmp_path):
         ({"policy": "os.system"}, r"policy 'os\.system' is not known"),
         ({"policy_kwargs": "dict(a=1)"}, "'policy_kwargs' needs a mapping"),
         ({"policy_kwargs": {"activation_fn": "os.system"}}, r"name 'os\.system' lies outside"),
-        ({"seed": 3}, "'seed' is not known"),
-        ({"use_sde": True}, "'use_sde' is not known"),
+        ({"seed": 3}, "'seed' does not fit click agents: it is an option of the command, not of the file: --seed"),
+        ({"use_sde": True}, "'use_sde' does not fit click agents: it explores continuous actions"),
         ({"gamma": 5}, "'gamma' needs a finite number from 0 to 1, got 5"),
         ({"ent_coef": float("nan")}, "'ent_coef' needs a finite number"),
         ({"learning_rate": "lin_nan"}, "lin_NUMBER"),
         ({"n_steps": 1}, "each must be 2 or more"),
         ({"policy": "sb3_alignsam.policies.MaskableImplicitPolicy"}, "is not one for algorithm 'ppo'"),
-        ({"normalize": True}, "'normalize' is not known"),
+        ({"normalize": True}, "'normalize' does not fit click agents: .* leave it out, or set it to false"),
+        ({"normalize": "dict(norm_obs=False)"}, "'normalize' does not fit"),
+        ({"env_wrapper": "gymnasium.wrappers.TimeAwareObservation"}, "'env_wrapper' does not fit"),
+        ({"frame_stack": 4}, "'frame_stack' does not fit"),
+        ({"noise_type": "normal"}, "'noise_type' does not fit click agents: it is for off-policy algorithms"),
+        ({"env_kwargs": "dict(split='dev')"}, "'env_kwargs' needs a mapping, got the text"),
+        ({"env_kwargs": {"colour": "red"}}, "environment keyword 'colour' is not known"),
+        ({"env_kwargs": {"subset": "dev"}}, "environment keyword 'subset' is chosen by the command"),
+        ({"callback": "os.system"}, r"callback 'os\.system' lies outside"),
+        ({"callback": "sb3_alignsam.callbacks.Nothing"}, "does not exist"),
+        ({"callback": {_STOP: {"max_episodes": "many"}}}, "keyword 'max_episodes' .* needs a number, got 'many'"),
+        ({"callback": {_STOP: {"most": 3}}}, "cannot be made of"),
+        ({"n_steps": 10**12}, "'n_steps' needs a whole number <= 1048576"),
     ],
 )
 def test_every_wrong_key_or_value_is_named_with_its_file(tmp_path, entry, words):
@@ -108,6 +121,55 @@ def test_a_missing_key_and_a_missing_entry_are_named(tmp_path):
         _read(path)
 
 
+def test_the_line_of_a_wrong_key_is_named_also_of_one_that_was_merged(tmp_path):
+    path = tmp_path / "ppo.yml"
+    lines = [
+        "Other-v0: &shared",
+        "  policy: sb3_alignsam.policies.ImplicitPolicy",
+        "  n_timesteps: 10",
+        "  gama: 0.5",
+    ]
+    path.write_text("\n".join([*lines, "SamSegShapes-v0:", "  <<: *shared", "  n_timesteps: 10"]))
+    with pytest.raises(InputError, match=r"ppo\.yml:4: hyperparameter 'gama' is not known; did you mean gamma"):
+        _read(path)
+    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *shared", "  policy_kwargs:", "    a: os.b"]))
+    with pytest.raises(InputError, match=r"ppo\.yml:7: name 'os\.b' lies outside"):
+        _read(path)
+    path.write_text("\n".join([*lines[:3], "SamSegShapes-v0:", "  <<: *shared", "  n_steps: 0"]))
+    with pytest.raises(InputError, match=r"ppo\.yml:6: hyperparameter 'n_steps'"):
+        _read(path)
+    with pytest.raises(InputError, match=r"^hyperparameter 'n_steps' needs a whole number >= 1, got -1"):
+        _read(path, {"n_steps": -1})
+
+
+def test_keys_of_rl_zoo3_that_fit_are_taken(tmp_path):
+    entry = {
+        "env_kwargs": {"max_steps": 3},
+        "callback": ["sb3_alignsam.callbacks.ClickMetricsCallback", {_STOP: {"max_episodes": 5}}],
+        "stats_window_size": 10.0,
+        "normalize": False,
+        "use_sde": False,
+        "env_wrapper": None,
+        "vec_env_wrapper": None,
+        "frame_stack": None,
+        "monitor_kwargs": None,
+        "target_kl": 0.1,
+    }
+    hyperparams = _read(_write(tmp_path, **entry))
+    assert hyperparams.env_kwargs == {"max_steps": 3}
+    assert hyperparams.algorithm == {"stats_window_size": 10, "target_kl": 0.1}
+    assert [(each.__name__, kwargs) for each, kwargs in hyperparams.callbacks] == [
+        ("ClickMetricsCallback", {}),
+        ("StopTrainingOnMaxEpisodes", {"max_episodes": 5}),
+    ]
+
+
+def test_an_entry_for_all_environments_is_used_where_there_is_none_for_one(tmp_path):
+    path = tmp_path / "ppo.yml"
+    path.write_text(yaml.safe_dump({"default": ENTRY, "Other-v0": ENTRY | {"n_timesteps": 1}}))
+    assert _read(path).n_timesteps == 1000
+
+
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", "SamSegShapes-v0: 3", "\x00"])
 def test_what_is_no_configuration_is_named(tmp_path, text):
     path = tmp_path / "ppo.yml"
@@ -119,7 +181,7 @@ def test_what_is_no_configuration_is_named(tmp_path, text):
 def test_a_yaml_tag_that_makes_objects_is_refused(tmp_path):
     path = tmp_path / "ppo.yml"
     path.write_text("SamSegShapes-v0: !!python/object/apply:os.system ['true']")
-    with pytest.raises(InputError, match="no YAML that can be read"):
+    with pytest.raises(InputError, match=r"ppo\.yml:1: tag 'python/object/apply:os\.system' is refused"):
         _read(path)
 
 
