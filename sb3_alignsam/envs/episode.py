@@ -53,6 +53,7 @@ class ClickEpisode:
     :param excluded: pixels of the answers that found them, (H, W) bool; empty: no pixel is.
     :param tokens: CLIP's tokens of the image, (1+N, D) float16; None without a text model.
     :param similarity: maps of the target and of the strongest other category, (2, h, w) float16; None likewise.
+    :param index: which of the dataset's episodes it is; None: none of them.
     """
 
     sample: Sample
@@ -64,6 +65,7 @@ class ClickEpisode:
     excluded: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     tokens: np.ndarray | None = None
     similarity: np.ndarray | None = None
+    index: int | None = None
     clicks: list[Click] = field(default_factory=list)
     low_res: th.Tensor | None = None
     """Logits of the latest mask, (1, 4h, 4w) float32, fed back with the next click; None before the first."""

@@ -51,11 +51,11 @@ class EpisodesAhead:
         :raises RunError: likewise: a worker was killed.
         """
         if self._found is not None:
-            return partial(self._finish, self._found.ask(index))
+            return partial(self._finish, index, self._found.ask(index))
         sample = self._samples.ask(index)
         if self._threads is None:
-            return partial(self._finish, lambda: (sample(), None))
-        return partial(self._finish, self._threads.submit(self._look_up, sample).result)
+            return partial(self._finish, index, lambda: (sample(), None))
+        return partial(self._finish, index, self._threads.submit(self._look_up, sample).result)
 
     def close(self) -> None:
         """End thread and workers."""
@@ -67,9 +67,9 @@ class EpisodesAhead:
         sample = load()
         return sample, self._env.features.kept(sample.image)
 
-    def _finish(self, find: Callable[[], Found]) -> ClickEpisode:
+    def _finish(self, index: int, find: Callable[[], Found]) -> ClickEpisode:
         sample, features = find()
-        return self._env.new_episode(sample, features or self._env.features.of(sample.image))
+        return self._env.new_episode(sample, features or self._env.features.of(sample.image), index)
 
 
 def can_be_copied(features: FrozenFeatures) -> bool:

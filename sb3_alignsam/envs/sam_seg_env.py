@@ -16,6 +16,7 @@ from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
+from sb3_alignsam.envs.episode_state import episode_state, restore_episode
 from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
 from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score, gain_term, hit_term, label_term
@@ -51,7 +52,8 @@ class _Turn:
 class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     """An agent sees a photograph and a category name and places clicks; a frozen SAM turns the clicks into a mask.
 
-    ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn. Every ``info`` holds
+    ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn.
+    ``reset(options={"state": s})`` goes on where `state_dict` gave s, with the same draws to come. Every ``info`` holds
     ``iou``, ``dice`` (of the answer), ``last_iou`` (of the latest mask), ``predicted_iou``, ``image_id``, ``category``,
     and after a step ``reward_terms``, the unweighted terms of the reward.
 
@@ -175,6 +177,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         of the same image.
         """
         super().reset(seed=seed)
+        state = (options or {}).get("state")
+        if state is not None:
+            self.restore_draws(state)
+            self.restore(state, self.fixed_episode(state["episode"]["index"]))
+            return self.observe(), self.info()
         episode = None if seed is not None or options else self.following_episode()
         if episode is None:
             index = (options or {}).get("index")
@@ -195,10 +202,13 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     def fixed_episode(self, index: int) -> ClickEpisode:
         """The dataset's fixed episode `index`, fresh; the running one goes on untouched."""
         sample = self.dataset.get(index)
-        return self.new_episode(sample, self.features.of(sample.image))
+        return self.new_episode(sample, self.features.of(sample.image), index)
 
-    def new_episode(self, sample: Sample, features: ImageFeatures) -> ClickEpisode:
-        """A fresh episode of this environment's kind. :param features: of the sample's image."""
+    def new_episode(self, sample: Sample, features: ImageFeatures, index: int | None = None) -> ClickEpisode:
+        """A fresh episode of this environment's kind.
+
+        :param features: of the sample's image. :param index: the sample's in the dataset; None: it is not of it.
+        """
         similarity = None
         if features.tokens is not None and self.features.maps is not None:
             side = self.segmenter.embedding_shape[1]
@@ -211,12 +221,29 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             self.score_kind,
             tokens=features.tokens,
             similarity=similarity,
+            index=index,
         )
 
     def begin(self, episode: ClickEpisode) -> None:
         """Make a fresh episode the running one."""
         self._episode, self._turn = episode, None
         self._steps, self._reward = 0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episode and the draws to come, as mappings, lists, numbers and arrays; between two steps."""
+        episode = episode_state(self.episode)
+        draws = self.np_random.bit_generator.state
+        return {"draws": draws, "steps": self._steps, "reward": self._reward, "episode": episode}
+
+    def restore_draws(self, state: Mapping[str, Any]) -> None:
+        """Draw the same episodes from here on as the environment that gave `state`."""
+        self.np_random.bit_generator.state = state["draws"]
+
+    def restore(self, state: Mapping[str, Any], episode: ClickEpisode) -> None:
+        """Go on with the episode of a `state_dict`. :param episode: a fresh one of the same index."""
+        restore_episode(episode, state["episode"], self.segmenter.device)
+        self.begin(episode)
+        self._steps, self._reward = int(state["steps"]), float(state["reward"])
 
     def choose(self, action: np.int64) -> Click | None:
         """The first half of `step`, for those who segment several environments' clicks at once.

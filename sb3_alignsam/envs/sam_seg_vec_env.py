@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +23,13 @@ AHEAD_BYTES = 64 * 2**20
 """About what the episodes that are loaded ahead may take together."""
 MOST_AHEAD = 8
 """Episodes of one environment that are loaded ahead: as many as are played while the policy is updated, about."""
+
+
+class _Drawn(NamedTuple):
+    """An episode that waits: the generator's state before it was drawn, and what gives it."""
+
+    before: Mapping[str, Any]
+    take: Callable[[], ClickEpisode]
 
 
 class SamSegVecEnv(VecEnv):
@@ -51,7 +58,7 @@ class SamSegVecEnv(VecEnv):
                 raise InputError(f"{name} needs a whole number >= {least}, got {value}")
         self.envs = [env, *(env.twin() for _ in range(num_envs - 1))]
         self._ahead = EpisodesAhead(env, num_workers)
-        self._next: list[deque[Callable[[], ClickEpisode]]] = [deque() for _ in range(num_envs)]
+        self._next: list[deque[_Drawn]] = [deque() for _ in range(num_envs)]
         self._depth = min(max(AHEAD_BYTES // (num_envs * _episode_bytes(env)), 1), MOST_AHEAD) if num_workers else 0
         self.computing_workers = num_workers if can_be_copied(env.features) else 0
         """Worker processes that run networks, and so keep a core each busy."""
@@ -66,9 +73,14 @@ class SamSegVecEnv(VecEnv):
             if seed is not None:
                 gym.Env.reset(self.envs[row], seed=seed)
                 self._next[row].clear()
+        restored = self._restored()
         self._fill()
         for row, (seed, options) in enumerate(zip(self._seeds, self._options, strict=True)):
-            self._begin(row, seed is not None, options)
+            if row not in restored:
+                self._begin(row, seed is not None, options)
+                continue
+            self.envs[row].restore(options["state"], restored[row]())
+            self.reset_infos[row] = self.envs[row].info()
         self._reset_seeds()
         self._reset_options()
         self._constants.renew({row: self._constants_of(row) for row in range(self.num_envs)})
@@ -99,9 +111,25 @@ class SamSegVecEnv(VecEnv):
                 if len(waiting) < count:
                     waiting.append(self._draw(row))
 
-    def _draw(self, row: int) -> Callable[[], ClickEpisode]:
+    def _draw(self, row: int) -> _Drawn:
         env = self.envs[row]
-        return self._ahead.ask(env.dataset.draw(env.np_random))
+        before = env.np_random.bit_generator.state
+        return _Drawn(before, self._ahead.ask(env.dataset.draw(env.np_random)))
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Each environment's `SamSegEnv.state_dict`, as if none of the episodes that wait had been drawn yet; `reset`
+        goes on from them where they are given as options ``{"state": …}``."""
+        states = [env.state_dict() for env in self.envs]
+        return [{**state, "draws": waiting[0].before} if waiting else state
+                for state, waiting in zip(states, self._next, strict=True)]  # fmt: skip
+
+    def _restored(self) -> dict[int, Callable[[], ClickEpisode]]:
+        """Begin to load the episodes that options say to go on with, and take over the draws that follow them."""
+        states = {row: options["state"] for row, options in enumerate(self._options) if "state" in options}
+        for row, state in states.items():
+            self.envs[row].restore_draws(state)
+            self._next[row].clear()
+        return {row: self._ahead.ask(state["episode"]["index"]) for row, state in states.items()}
 
     def _begin(self, row: int, seeded: bool = False, options: dict[str, Any] | None = None) -> None:
         """Start one episode as `SamSegEnv.reset` does."""
@@ -111,7 +139,7 @@ class SamSegVecEnv(VecEnv):
         if index is not None:
             episode = self._ahead.ask(index)()
         if episode is None:
-            episode = (self._next[row].popleft() if self._next[row] else self._draw(row))()
+            episode = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
         env.begin(episode)
         self.reset_infos[row] = env.info()
 

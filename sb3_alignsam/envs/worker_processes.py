@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from sb3_alignsam.errors import InputError, RunError
+from sb3_alignsam.errors import FULL_DISK, InputError, RunError
 
 _GONE = (EOFError, ConnectionError)
 """What the pipe of a process that has ended raises."""
@@ -94,6 +94,8 @@ def _told(folder: Path) -> Exception:
         content = json.loads(note.read_text(encoding="utf-8"))
         if content["kind"] == "input":
             return InputError(content["text"])
+        if content["kind"] == "full":
+            return OSError(content["number"], content["text"], content["file"])
         return WorkerError(f"in worker process {note.name}:\n{content['text']}")
     return RunError("a worker process was killed; is there too little memory?")
 
@@ -104,11 +106,15 @@ def _noting(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_input = isinstance(error, InputError)
-        text = str(error) if is_input else traceback.format_exc()
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            told = {"kind": "full", "number": error.errno, "text": error.strerror, "file": error.filename}
+        elif isinstance(error, InputError):
+            told = {"kind": "input", "text": str(error)}
+        else:
+            told = {"kind": "other", "text": traceback.format_exc()}
         # At once, since the parent may be reading what another worker has noted.
         unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text(json.dumps({"kind": "input" if is_input else "other", "text": text}), encoding="utf-8")
+        unfinished.write_text(json.dumps(told), encoding="utf-8")
         os.replace(unfinished, path)
         raise SystemExit(1) from None
 
