@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -16,6 +17,8 @@ from sb3_alignsam.policies.clickers import AgentClicker
 
 class EvaluationCallback(BaseCallback):
     """Evaluates when a rollout ends, at most once every `eval_freq` steps, and once more when training ends.
+
+    A run that is resumed keeps its best, by `state_dict` and `load_state_dict`.
 
     Writes ``evaluations.npz`` as SB3's own callback does (``timesteps`` (n,), ``results`` (n, episodes) final IoU,
     ``ep_lengths`` (n, episodes)) and calls `save_best` when the mean rises above all before.
@@ -50,8 +53,21 @@ class EvaluationCallback(BaseCallback):
         self._results: list[np.ndarray] = []
 
     def _on_training_start(self) -> None:
-        if self.at_start:
+        if self.at_start and not self._timesteps:
             self._evaluate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best mean and the curve so far."""
+        return {"best_miou": float(self.best_miou), "timesteps": list(self._timesteps), "results": list(self._results)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave: later evaluations are dropped, also from ``evaluations.npz``."""
+        self.best_miou = state["best_miou"]
+        self._timesteps, self._results = list(state["timesteps"]), list(state["results"])
+        if self._timesteps:
+            self._write()
+        else:
+            (self.folder / "evaluations.npz").unlink(missing_ok=True)
 
     def _on_step(self) -> bool:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,14 @@ class SimilarityPicturesCallback(BaseCallback):
         super().__init__()
         self.freq = freq
         self._last: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the last picture was written."""
+        return {"last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._last = state["last"]
 
     def _on_step(self) -> bool:
         return True

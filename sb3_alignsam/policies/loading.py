@@ -74,20 +74,25 @@ def check_policy(dotted: str, algo: str) -> None:
         raise InputError(f"policy '{dotted}' is not one for algorithm '{algo}'")
 
 
-def save_zip(model: BaseAlgorithm, path: Path, description: AgentDescription) -> None:
-    """Write an SB3 zip that also describes itself; a kill or a full disk leaves a previous file as it was.
+def zip_of(model: BaseAlgorithm, description: AgentDescription) -> io.BytesIO:
+    """An SB3 zip that also describes itself, in memory.
 
     The last observation is left out: it is large, and another run's observation is of use to nobody.
     """
+    buffer = io.BytesIO()
+    model.save(buffer, exclude=["_last_obs", "_last_episode_starts"])
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(DESCRIPTION_MEMBER, json.dumps(asdict(description), indent=1))
+    return buffer
+
+
+def save_zip(model: BaseAlgorithm, path: Path, description: AgentDescription) -> None:
+    """Write what `zip_of` gives; a kill or a full disk leaves a previous file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            buffer = io.BytesIO()
-            model.save(buffer, exclude=["_last_obs", "_last_episode_starts"])
-            file.write(buffer.getvalue())
-        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(DESCRIPTION_MEMBER, json.dumps(asdict(description), indent=1))
+            file.write(zip_of(model, description).getvalue())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_alignsam.envs.episode_features import EpisodeFeatures, SharingSamSegEnv
 from sb3_alignsam.envs.episodes_ahead import can_be_copied
@@ -20,10 +20,9 @@ from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
 from sb3_alignsam.envs.worker_processes import TellingSubprocVecEnv
+from sb3_alignsam.training.monitors import ResumableMonitor, ResumableVecMonitor
 
 VEC_ENVS = ("batched", "subproc", "dummy")
-INFO_KEYWORDS = ("iou", "predicted_iou", "image_id", "category")
-"""Taken from the last info of an episode into its monitor row."""
 
 
 def make_vec_env(
@@ -39,7 +38,8 @@ def make_vec_env(
 
     :param kind: ``batched``: a `SamSegVecEnv`; ``subproc``: each in a process with one thread; ``dummy``: one after the
         other in this process. The last two under `EpisodeFeatures`.
-    :param monitor_folder: where ``<i>.monitor.csv`` goes, of ``batched`` one file for all; None: nothing is written.
+    :param monitor_folder: where ``<i>.monitor.csv`` goes, of ``batched`` one file for all, behind rows that are there
+        already; None: nothing is written.
     :param env: an environment of this id and keywords, if there is one already; ``batched`` uses it up.
     """
     vec_env: VecEnv
@@ -51,7 +51,7 @@ def make_vec_env(
     if kind == "batched":
         filename = None if monitor_folder is None else str(monitor_folder / "0")
         vec_env = SamSegVecEnv(env, n_envs)
-        vec_env = VecMonitor(vec_env, filename, INFO_KEYWORDS)
+        vec_env = ResumableVecMonitor(vec_env, filename)
     else:
         files = [None if monitor_folder is None else str(monitor_folder / str(index)) for index in range(n_envs)]
         maker = partial(_make_one, env_id, env_kwargs, kind == "subproc")
@@ -80,4 +80,6 @@ def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monito
     if own_process:
         # Several processes that each use every core are slower than one; set before the first torch call.
         th.set_num_threads(1)
-    return Monitor(make_env(env_id, env_kwargs, SharingSamSegEnv), monitor_file, info_keywords=INFO_KEYWORDS)
+        # Ctrl-C reaches every process of a terminal; the parent decides what ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return ResumableMonitor(make_env(env_id, env_kwargs, SharingSamSegEnv), monitor_file)

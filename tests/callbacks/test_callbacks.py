@@ -25,6 +25,60 @@ def test_checkpoints_come_at_the_ends_of_rollouts_and_keep_their_distance(model,
     assert [path.name for path in saved] == [f"rl_model_{steps}_steps.zip" for steps in (16, 32, 48)]
 
 
+def test_the_last_few_checkpoints_are_kept_and_nothing_else_is_removed(model, tmp_path):
+    for name in ("rl_model_4000_steps.zip", "rl_model_best_steps.zip", "best_model.zip"):
+        (tmp_path / name).touch()
+    model.learn(48, CheckpointCallback(lambda path: path.touch(), tmp_path, save_freq=8, keep=2))
+    expected = {f"rl_model_{steps}_steps.zip" for steps in (40, 48, 4000, "best")} | {"best_model.zip"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+
+
+def test_checkpoints_come_by_minutes_too(model, tmp_path):
+    saved = []
+    model.learn(32, CheckpointCallback(saved.append, tmp_path, save_minutes=1e-9))
+    assert [path.name for path in saved] == [f"rl_model_{steps}_steps.zip" for steps in (8, 16, 24, 32)]
+    model.learn(16, CheckpointCallback(saved.append, tmp_path, save_minutes=1000))
+    assert len(saved) == 4
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_once_and_tried_again(model, tmp_path):
+    lines, saved = [], []
+
+    def save(path):
+        if len(saved) in (1, 2):
+            saved.append(None)
+            raise OSError(28, "No space left on device")
+        saved.append(path.name)
+
+    model.learn(48, CheckpointCallback(save, tmp_path, save_freq=8, report=lines.append))
+    assert saved == ["rl_model_8_steps.zip", None, None, *(f"rl_model_{n}_steps.zip" for n in (32, 40, 48))]
+    assert len(lines) == 1
+    assert "warning: no checkpoint at 16 steps (No space left on device)" in lines[0]
+
+
+def test_an_evaluation_goes_on_from_its_state(model, tmp_path):
+    def callback():
+        dev = make_env("SamSegShapes-v0", {"split": "dev", "max_steps": 2})
+        return EvaluationCallback(dev, [0, 1], False, 16, tmp_path, lambda path: saved.append(path.name))
+
+    saved = []
+    first = callback()
+    model.learn(16, first)
+    state = first.state_dict()
+    state["best_miou"] = 2.0
+    model.learn(16, first)  # what is lost
+    saved.clear()
+    second = callback()
+    second.load_state_dict(state)
+    with np.load(tmp_path / "evaluations.npz") as written:
+        assert written["timesteps"].tolist() == [16, 16]
+    model.learn(16, second, reset_num_timesteps=False)
+    assert not saved  # nothing is better than the best before
+    assert second.state_dict()["timesteps"][:2] == [16, 16]
+    second.load_state_dict({"best_miou": -np.inf, "timesteps": [], "results": []})
+    assert not (tmp_path / "evaluations.npz").exists()
+
+
 def test_evaluations_are_written_as_sb3_writes_them_and_the_best_is_kept(model, tmp_path):
     dev = make_env("SamSegShapes-v0", {"split": "dev", "max_steps": 2})
     saved, lines = [], []
