@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 import sb3_alignsam
-from sb3_alignsam.errors import InputError, RunError
+from sb3_alignsam.errors import InputError, RunError, RunStopped
 
 COMMANDS = ("train", "eval", "demo", "record", "plot", "predict", "annotate", "cache", "weights", "benchmark")
 
@@ -42,6 +42,9 @@ def main(args: list[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
+    except RunStopped as stopped:
+        click.echo(f"Stopped: {stopped}", err=True)
+        sys.exit(stopped.exit_code)
     except RunError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -21,8 +22,12 @@ from sb3_alignsam.training.config import (
     shipped_config,
 )
 from sb3_alignsam.training.repeating import RecordedRun, read_run
+from sb3_alignsam.training.resume import resume as resume_run
 from sb3_alignsam.training.run import RunSettings, train
 from sb3_alignsam.training.vec_envs import VEC_ENVS
+
+BESIDE_RESUME = ("resume", "device", "save_freq", "save_minutes", "keep_checkpoints")
+"""Options that a resumed run takes: they do not change what it learns."""
 
 
 @click.command("train", cls=PairsCommand)
@@ -56,6 +61,9 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
     metavar="STEPS",
     help="Steps of imitating a clicker who knows the ground truth, before PPO; -n counts PPO's own.",
 )
+@click.option("--save-minutes", default=10.0, show_default=True, help="Minutes between two of them; 0: none.")
+@click.option("--keep-checkpoints", default=3, show_default=True, help="How many of them are kept; 0: all.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run; see below.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; of the policy.")
 @click.option(
     "--from-run",
@@ -81,20 +89,31 @@ def command(
     eval_episodes: int,
     save_freq: int,
     imitate: int,
+    save_minutes: float,
+    keep_checkpoints: int,
+    resume: Path | None,
     device: str,
     from_run: Path | None,
 ) -> None:
-    """Train an agent, or by --from-run and a run's folder train once more as that run did, into a new folder.
+    """Train an agent; or by --from-run and a run's folder train once more as that run did, into a new folder; or by
+    --resume go on with a run that was stopped: it ends as if it never had been. Ctrl-C and SIGTERM lose nothing.
 
     \b
     sb3-alignsam train --env SamSegShapes-v0 --algo maskable_ppo -n 50000
     sb3-alignsam train --env SamSegShapes-v0 --agent explicit --text-model tiny
     sb3-alignsam train --env SamSegCoco-v0 --env-kwargs root:coco split:train2017 -params n_envs:4
     sb3-alignsam train --from-run logs/maskable_ppo/SamSegShapes-v0_1 --seed 1
+    sb3-alignsam train --resume logs/maskable_ppo/SamSegShapes-v0_1
     """
     numbers = {"--eval-freq": eval_freq, "--save-freq": save_freq, "--seed": seed, "--imitate": imitate}
-    for name, value in numbers.items():
+    for name, value in {**numbers, "--keep-checkpoints": keep_checkpoints}.items():
         check_at_least(name, value, 0)
+    if not 0 <= save_minutes < math.inf:
+        raise InputError(f"--save-minutes needs a number >= 0, got {save_minutes:g}")
+    if resume is not None:
+        folder = resume_run(resume, _changes(context), click.echo)
+        click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")
+        return
     check_at_least("--eval-episodes", eval_episodes, 1)
     if seed >= 2**32:
         raise InputError(f"--seed needs a whole number below 2**32, got {seed}")
@@ -114,6 +133,8 @@ def command(
         save_freq,
         progress=sys.stdout.isatty(),
         imitate=imitate,
+        save_minutes=save_minutes,
+        keep_checkpoints=keep_checkpoints,
     )
     shipped_config(algo, agent)  # An unknown algorithm or agent is named even beside a file of the user's own.
     repeats = None
@@ -150,3 +171,17 @@ def _repeated(
         path = params["conf_file"] or shipped_config(settings.algo, agent)
         return settings, read_hyperparams(path, settings.env_id, settings.algo, overrides)
     return settings, run.hyperparams(overrides)
+
+
+def _changes(context: click.Context) -> dict[str, Any]:
+    """What a resumed run does otherwise than before.
+
+    :raises InputError: an option is given that only a new run takes.
+    """
+    given = [param for param in context.command.params
+             if param.name and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE]  # fmt: skip
+    others = [param.opts[0] for param in given if param.name not in BESIDE_RESUME]
+    if others:
+        raise InputError(f"--resume goes on with the run's own configuration; leave out {', '.join(others)}")
+    changes = {str(param.name): context.params[str(param.name)] for param in given if param.name != "resume"}
+    return {**changes, "progress": sys.stdout.isatty()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any, cast
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
-from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
@@ -27,15 +27,20 @@ from sb3_alignsam.callbacks import (
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
-from sb3_alignsam.errors import InputError, RunError
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.perception.devices import resolve_device
-from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip
+from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip, zip_of
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+from sb3_alignsam.training.boundary import BoundaryCallback
 from sb3_alignsam.training.buffers import DistinctEpisodeDictRolloutBuffer, MaskableDistinctEpisodeDictRolloutBuffer
+from sb3_alignsam.training.checkpoint import Checkpoint, add_state
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.imitation import Imitation
-from sb3_alignsam.training.run_folder import new_run_folder, write_configuration
+from sb3_alignsam.training.logs import RunLogger
+from sb3_alignsam.training.run_folder import alone, mark_finished, new_run_folder, write_configuration
+from sb3_alignsam.training.state import restore_training, training_state
+from sb3_alignsam.training.stopping import stops, told_in_one_line
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
 from sb3_alignsam.training.versions import current_versions, differences, write_versions
 
@@ -58,6 +63,7 @@ class RunSettings:
     :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
     :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
     :param imitate: steps of `Imitation` before PPO begins, not counted among those of PPO; 0: none.
+    :param save_minutes: minutes between two of them; 0: none. :param keep_checkpoints: how many are kept; 0: all.
     """
 
     algo: str
@@ -72,6 +78,8 @@ class RunSettings:
     save_freq: int = 0
     progress: bool = False
     imitate: int = 0
+    save_minutes: float = 10.0
+    keep_checkpoints: int = 3
 
 
 def train(
@@ -85,16 +93,15 @@ def train(
 
     :param repeats: the configuration's folder of a run that this one repeats; what differs beside the settings is told.
 
-    However training ends, the folder gets a last zip with what was learnt.
+    However training ends, the folder gets a last zip with what was learnt, and a checkpoint from which
+    `sb3_alignsam.training.resume.resume` goes on.
 
     :raises InputError: a keyword of the environment or a hyperparameter cannot be used, and no folder is left then; or
         a file of the dataset cannot.
-    :raises RunError: a worker process died.
+    :raises RunError: a worker process died, or the disk is full.
+    :raises RunStopped: SIGTERM or Ctrl-C.
     """
-    device = resolve_device(settings.device)
-    # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
-    probe = make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"})
-    _try_policy(hyperparams, probe)
+    device, probe = prepare(settings, hyperparams)
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
@@ -102,33 +109,89 @@ def train(
     write_versions(folder, settings.env_id, versions)
     for line in [] if repeats is None else differences(repeats, versions):
         report(f"not as in the run that is repeated: {line}")
-    kwargs = {**settings.env_kwargs, "subset": "fit"}
-    try:
+    with alone(folder, settings.env_id):
+        train_in(folder, settings, hyperparams, probe, device, report)
+    return folder
+
+
+def prepare(settings: RunSettings, hyperparams: Hyperparams) -> tuple[str, SamSegEnv]:
+    """The device and one environment to train on, before anything is written.
+
+    :raises InputError: a keyword of the environment or a hyperparameter cannot be used.
+    """
+    device = resolve_device(settings.device)
+    # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
+    probe = make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"})
+    _try_policy(hyperparams, probe)
+    return device, probe
+
+
+def train_in(
+    folder: Path,
+    settings: RunSettings,
+    hyperparams: Hyperparams,
+    probe: SamSegEnv,
+    device: str,
+    report: Callable[[str], None],
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train in a run folder to the end; whatever ends it before, the state between the last two updates is kept.
+
+    :param probe: an environment to train on, which is used up. :param checkpoint: to go on from; None: begin.
+    :raises InputError: a file of the dataset cannot be used.
+    :raises RunError: a worker process died, or the disk is full.
+    :raises RunStopped: SIGTERM or Ctrl-C.
+    """
+    with stops() as stop, told_in_one_line(stop, folder):
+        kwargs = {**settings.env_kwargs, "subset": "fit"}
         vec_env = make_vec_env(
             settings.env_id, kwargs, hyperparams.n_envs, settings.seed, settings.vec_env, folder, probe
         )
-        try:
+        with closing(vec_env):
             model = _make_model(settings, hyperparams, vec_env, device)
-            model.set_logger(_logger(folder))
-            save = partial(_save, model, settings, hyperparams, list(probe.dataset.categories))
-            if settings.imitate:
-                _imitate(model, settings, hyperparams.n_envs, probe, folder, save, report)
-            report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps into {folder}")
-            with closing(model.logger):
+            done = 0 if checkpoint is None else int(checkpoint.state["model"]["num_timesteps"])
+            # Imitation has logged at steps of its own, which a TensorBoard that is open must not take for later ones.
+            forget_after = None if checkpoint is None or settings.imitate else done
+            logger = RunLogger(folder, forget_after, done // (model.n_steps * model.n_envs))
+            model.set_logger(logger)
+            describe = partial(_describe, model, settings, hyperparams, list(probe.dataset.categories))
+            with closing(logger):
+                callbacks: list[BaseCallback] = []
+
+                def compose() -> io.BytesIO:
+                    zipped = zip_of(model, describe())
+                    add_state(zipped, training_state(model, vec_env, callbacks, logger))
+                    return zipped
+
+                def save(path: Path) -> None:
+                    save_zip(model, path, describe())
+
+                boundary = BoundaryCallback(compose, stop, None if checkpoint is None else checkpoint.state)
+                keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
+                callbacks += [boundary, *_callbacks(settings, keeps_maps, folder, save, boundary.write, report)]
+                callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
+                last = folder / f"{settings.env_id}.zip"
                 try:
-                    keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
-                    callbacks = _callbacks(settings, keeps_maps, folder, save, report)
-                    callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
+                    if checkpoint is None:
+                        if settings.imitate:
+                            _imitate(model, settings, hyperparams.n_envs, probe, folder, save, report)
+                        steps = hyperparams.n_timesteps
+                        report(f"training {settings.algo} on {settings.env_id} for {steps} steps into {folder}")
                     with spared_cores(vec_env):
-                        model.learn(hyperparams.n_timesteps, CallbackList(callbacks))
-                finally:  # whatever ended it, what was learnt is kept
-                    save(folder / f"{settings.env_id}.zip")
-                model.logger.dump(model.num_timesteps)
-        finally:
-            vec_env.close()
-    except RunError as error:
-        raise RunError(f"{error}; what was learnt is in {folder}") from error
-    return folder
+                        if checkpoint is not None:
+                            model.set_parameters(checkpoint.parameters, device=device)
+                            restore_training(model, vec_env, callbacks, logger, checkpoint.state)
+                        # SB3 takes how many steps are left, and adds those that are done, for the schedules too.
+                        left = hyperparams.n_timesteps - model.num_timesteps
+                        model.learn(left, CallbackList(callbacks), reset_num_timesteps=checkpoint is None)
+                except BaseException:
+                    boundary.write_at_end(folder)
+                    with suppress(OSError):  # what was learnt is kept
+                        save(last)
+                    raise
+                save(last)
+                logger.dump(model.num_timesteps)
+        mark_finished(folder, settings.env_id)
 
 
 def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv, device: str) -> OnPolicyAlgorithm:
@@ -178,10 +241,10 @@ def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
         raise InputError(f"{place}policy_kwargs {given} cannot be used: {reason}") from error
 
 
-def _save(
-    model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams, categories: list[str], path: Path
-) -> None:
-    description = AgentDescription(
+def _describe(
+    model: BaseAlgorithm, settings: RunSettings, hyperparams: Hyperparams, categories: list[str]
+) -> AgentDescription:
+    return AgentDescription(
         settings.algo,
         settings.env_id,
         dict(settings.env_kwargs),
@@ -190,7 +253,6 @@ def _save(
         model.num_timesteps,
         categories,
     )
-    save_zip(model, path, description)
 
 
 def _callbacks(
@@ -198,15 +260,25 @@ def _callbacks(
     keeps_maps: bool,
     folder: Path,
     save: Callable[[Path], None],
+    save_boundary: Callable[[Path], None],
     report: Callable[[str], None],
 ) -> list[BaseCallback]:
-    callbacks: list[BaseCallback] = [ClickMetricsCallback()]
+    callbacks: list[BaseCallback] = [
+        CheckpointCallback(
+            save_boundary,
+            folder,
+            settings.save_freq,
+            settings.save_minutes,
+            settings.keep_checkpoints,
+            report,
+            at_start=settings.imitate > 0,
+        ),
+        ClickMetricsCallback(),
+    ]
     if keeps_maps:
         callbacks.append(SimilarityPicturesCallback())
     if settings.eval_freq:
         callbacks += _evaluation(settings, folder, save, report)
-    if settings.save_freq:
-        callbacks.append(CheckpointCallback(save, folder, settings.save_freq))
     if settings.progress:
         callbacks.append(ProgressBarCallback())
     return callbacks
@@ -228,10 +300,3 @@ def _evaluation(
             env, indices, maskable, settings.eval_freq, folder, save, report, at_start=settings.imitate > 0
         )
     ]
-
-
-def _logger(folder: Path) -> Logger:
-    """TensorBoard under ``tensorboard/`` and the same figures in ``progress.csv``."""
-    (folder / "tensorboard").mkdir(exist_ok=True)
-    formats = [TensorBoardOutputFormat(str(folder / "tensorboard")), CSVOutputFormat(str(folder / "progress.csv"))]
-    return Logger(str(folder), formats)

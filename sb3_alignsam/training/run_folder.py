@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sb3_alignsam.errors import InputError
+
+ARGS = "args.yml"
+FINISHED = "finished"
+"""Beside ``args.yml``: empty, written when all steps have been trained."""
 
 
 def new_run_folder(logs: Path, algo: str, env_id: str) -> Path:
@@ -40,6 +46,43 @@ def write_configuration(
 ) -> None:
     """Write ``config.yml`` (hyperparameters), ``args.yml`` (the command's options) and ``command.txt``."""
     inner = folder / env_id
-    (inner / "config.yml").write_text(yaml.safe_dump(dict(hyperparams), sort_keys=False), encoding="utf-8")
-    (inner / "args.yml").write_text(yaml.safe_dump(dict(arguments), sort_keys=False), encoding="utf-8")
     (inner / "command.txt").write_text(shlex.join(command) + "\n", encoding="utf-8")
+    _write_yaml(inner / "config.yml", hyperparams)
+    _write_yaml(inner / ARGS, arguments)  # Last: a folder that has it can be resumed.
+
+
+def is_finished(inner: Path) -> bool:
+    """Whether a run was trained to its end."""
+    return (inner / FINISHED).is_file()
+
+
+def mark_finished(folder: Path, env_id: str) -> None:
+    """Note that a run was trained to its end."""
+    (folder / env_id / FINISHED).touch()
+
+
+@contextmanager
+def alone(folder: Path, env_id: str) -> Iterator[None]:
+    """Keep every other process from training in a run folder; the system lets go of it however this one ends.
+
+    :raises InputError: another process does.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / env_id / ARGS).open("r+b") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process is training in {folder}; stop it, or wait until it is done") from error
+        except OSError:
+            pass  # A file system without locks.
+        yield
+
+
+def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    os.replace(temporary, path)
