@@ -87,7 +87,7 @@ def train(
     device = resolve_device(settings.device)
     # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
     probe = make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"})
-    _try_policy(hyperparams, probe)
+    try_policy(hyperparams, probe)
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
@@ -134,7 +134,7 @@ def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv
     )
 
 
-def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
+def try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
     """Build the policy once before anything is written, since only that tells whether its keywords are right.
 
     :raises InputError: they are not.
