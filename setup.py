@@ -32,13 +32,19 @@ setup(
         *find_packages(include=["sb3_alignsam", "sb3_alignsam.*"]),
         "sb3_alignsam.third_party",
         "sb3_alignsam.zoo_configs",
+        "sb3_alignsam.zoo_configs.spaces",
     ],
-    package_dir={"sb3_alignsam.third_party": "third_party", "sb3_alignsam.zoo_configs": "zoo_configs"},
+    package_dir={
+        "sb3_alignsam.third_party": "third_party",
+        "sb3_alignsam.zoo_configs": "zoo_configs",
+        "sb3_alignsam.zoo_configs.spaces": "zoo_configs/spaces",
+    },
     package_data={
         "sb3_alignsam": ["py.typed", "version.txt"],
         "sb3_alignsam.perception.tiny": ["MODEL_CARD.md", "CLIP_MODEL_CARD.md", "weights/*.safetensors"],
         "sb3_alignsam.third_party": ["weights.json"],
         "sb3_alignsam.zoo_configs": ["*.yml"],
+        "sb3_alignsam.zoo_configs.spaces": ["*.yml"],
     },
     include_package_data=False,
     python_requires=">=3.11",
@@ -73,6 +79,8 @@ setup(
             "mypy>=1.15",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
+            # The two extras below.
+            "optuna>=4.0",
             "rl_zoo3>=2.9",
             "ruff>=0.12",
             # `make wheel` builds with the environment's own setuptools.
@@ -80,6 +88,10 @@ setup(
             "types-PyYAML",
             "types-tqdm",
         ],
+        # `sb3-alignsam optimize`.
+        "sweeps": ["optuna>=4.0"],
+        # `python -m rl_zoo3.train` and `rl_zoo3.enjoy` on the same files and run folders.
+        "zoo": ["rl_zoo3>=2.9"],
     },
     entry_points={"console_scripts": ["sb3-alignsam=sb3_alignsam.cli:main"]},
     zip_safe=False,

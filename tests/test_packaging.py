@@ -16,6 +16,7 @@ NEEDED = (
     "sb3_alignsam/zoo_configs/maskable_ppo.yml",
     "sb3_alignsam/zoo_configs/ppo_explicit.yml",
     "sb3_alignsam/zoo_configs/maskable_ppo_explicit.yml",
+    "sb3_alignsam/zoo_configs/spaces/ppo.yml",
     "sb3_alignsam/perception/tiny/weights/tiny_clip.safetensors",
     "sb3_alignsam/perception/tiny/CLIP_MODEL_CARD.md",
     "sb3_alignsam/third_party/weights.json",

@@ -39,16 +39,5 @@ def test_every_link_to_a_file_leads_somewhere(page):
     assert missing == []
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("file", "env_kwargs"), [("ppo", []), ("ppo_explicit", ["--env-kwargs", "text_model:'tiny'"])])
-def test_rl_zoo3_trains_on_the_shipped_file(tmp_path, file, env_kwargs):
-    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--env", "SamSegShapes-v0", "-n", "128"]
-    command += ["--gym-packages", "sb3_alignsam", "--conf-file", str(REPOSITORY / "zoo_configs" / f"{file}.yml")]
-    command += ["-params", "n_envs:2", "n_steps:32", "-f", str(tmp_path), "--eval-freq", "-1", *env_kwargs]
-    result = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert (tmp_path / "ppo" / "SamSegShapes-v0_1" / "SamSegShapes-v0.zip").is_file()
-
-
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -10,7 +10,9 @@ import click
 import sb3_alignsam
 from sb3_alignsam.errors import InputError, RunError, RunStopped
 
-COMMANDS = ("train", "eval", "demo", "record", "plot", "predict", "annotate", "cache", "weights", "benchmark")
+COMMANDS = (
+    "train", "eval", "demo", "record", "plot", "predict", "annotate", "optimize", "cache", "weights", "benchmark"
+)  # fmt: skip
 
 
 class LazyGroup(click.Group):

@@ -40,7 +40,7 @@ from sb3_alignsam.training.imitation import Imitation
 from sb3_alignsam.training.logs import RunLogger
 from sb3_alignsam.training.run_folder import alone, mark_finished, new_run_folder, write_configuration
 from sb3_alignsam.training.state import restore_training, training_state
-from sb3_alignsam.training.stopping import stops, told_in_one_line
+from sb3_alignsam.training.stopping import Stops, stops, told_in_one_line
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
 from sb3_alignsam.training.versions import current_versions, differences, write_versions
 
@@ -122,7 +122,7 @@ def prepare(settings: RunSettings, hyperparams: Hyperparams) -> tuple[str, SamSe
     device = resolve_device(settings.device)
     # Made first, in this process: a user's mistake shows as one line here, not as a worker's traceback.
     probe = make_env(settings.env_id, {**settings.env_kwargs, "subset": "fit"})
-    _try_policy(hyperparams, probe)
+    try_policy(hyperparams, probe)
     return device, probe
 
 
@@ -174,7 +174,9 @@ def train_in(
                 try:
                     if checkpoint is None:
                         if settings.imitate:
-                            _imitate(model, settings, hyperparams.n_envs, probe, folder, save, report)
+                            _imitate(model, settings, hyperparams.n_envs, probe, folder, stop, report)
+                            # What it reaches by itself.
+                            save(folder / "imitation.zip")
                         steps = hyperparams.n_timesteps
                         report(f"training {settings.algo} on {settings.env_id} for {steps} steps into {folder}")
                     with spared_cores(vec_env):
@@ -212,19 +214,25 @@ def _imitate(
     num_envs: int,
     probe: SamSegEnv,
     folder: Path,
-    save: Callable[[Path], None],
+    stop: Stops,
     report: Callable[[str], None],
 ) -> None:
-    """The warm start, on episodes of its own; what it reaches by itself is kept as ``imitation.zip``."""
+    """The warm start, on episodes of its own; where it is stopped it has to begin again."""
     report(f"imitating for {settings.imitate} steps into {folder}")
     vec_env = SamSegVecEnv(probe.twin(), num_envs)
     vec_env.seed(settings.seed + IMITATION_SEED)
     with closing(vec_env), spared_cores(vec_env), tqdm(total=settings.imitate, disable=not settings.progress) as bar:
-        Imitation(model, vec_env, BUFFERS[settings.algo], settings.seed).learn(settings.imitate, bar.update)
-    save(folder / "imitation.zip")
+
+        def progress(steps: int) -> None:
+            bar.update(steps)
+            stop.check()
+
+        stop.hold()  # worker processes may be answering, see `Stops`
+        Imitation(model, vec_env, BUFFERS[settings.algo], settings.seed).learn(settings.imitate, progress)
+        stop.release()
 
 
-def _try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
+def try_policy(hyperparams: Hyperparams, env: SamSegEnv) -> None:
     """Build the policy once before anything is written, since only that tells whether its keywords are right.
 
     :raises InputError: they are not.
