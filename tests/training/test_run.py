@@ -34,7 +34,7 @@ def test_the_run_folder_is_laid_out_as_rl_zoo3_does(run_folder):
     assert run_folder.parent.name == "maskable_ppo"
     files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     expected = {"SamSegShapes-v0.zip", "best_model.zip", "evaluations.npz", "0.monitor.csv", "1.monitor.csv"}
-    expected |= {f"SamSegShapes-v0/{name}" for name in ("config.yml", "args.yml", "command.txt")}
+    expected |= {f"SamSegShapes-v0/{name}" for name in ("config.yml", "args.yml", "command.txt", "versions.yml")}
     assert expected <= files
     assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "config.yml").read_text())["n_envs"] == 2
     assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "args.yml").read_text())["algo"] == "maskable_ppo"
@@ -103,6 +103,15 @@ def test_photographs_are_trained_on(coco_mini, tmp_path):
     folder = train(settings, hyperparams, report=lambda line: None)
     assert (folder / "SamSegCoco-v0.zip").is_file()
     assert (folder / "best_model.zip").is_file()
+
+
+def test_callbacks_of_the_configuration_are_used(tmp_path):
+    stop = {"stable_baselines3.common.callbacks.StopTrainingOnMaxEpisodes": {"max_episodes": 1}}
+    overrides = SMALL | {"callback": stop}
+    hyperparams = read_hyperparams(shipped_config("ppo", "implicit"), "SamSegShapes-v0", "ppo", overrides)
+    settings = RunSettings("ppo", "SamSegShapes-v0", logs=tmp_path, vec_env="dummy", device="cpu", eval_freq=0)
+    folder = train(settings, hyperparams, report=lambda line: None)
+    assert read_description(folder / "SamSegShapes-v0.zip").num_timesteps < 32
 
 
 def test_a_mistake_leaves_no_run_folder(tmp_path):
