@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ PRUNERS = ("median", "halving", "none")
 HEARTBEAT = 60
 """Seconds between two signs of life of a trial; one without any for `GRACE` is taken for killed."""
 GRACE = 600
+PAUSES = (0.1, 0.3, 0.6)
+"""Seconds after which a database that could not be opened is tried again."""
 ABOUT = "about"
 """The study's attribute that tells what its trials have in common."""
 
@@ -86,7 +89,7 @@ def open_study(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            database = RDBStorage(url, engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+            database = _open_database(url, engine)
         study = optuna.create_study(
             storage=database, study_name=name, sampler=sampler, pruner=pruner, direction="maximize", load_if_exists=True
         )
@@ -94,6 +97,19 @@ def open_study(
     except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
         raise InputError(f"storage {_without_password(url)} cannot be used: {_reason(error)}") from error
     return study
+
+
+def _open_database(url: str, engine: dict[str, Any]) -> RDBStorage:
+    """Optuna's storage; its tables are made where there are none.
+
+    Of several processes that make them at the same time all but one fail, and find them made when they ask again.
+    """
+    for pause in PAUSES:
+        try:
+            return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+        except SQLAlchemyError:
+            time.sleep(pause)
+    return RDBStorage(url, engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
 
 
 def _check_about(study: Study, name: str, about: dict[str, Any]) -> None:
