@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Events(TensorBoardOutputFormat):
     """
 
     def __init__(self, folder: Path, steps: int | None) -> None:
+        _wait_for_a_later_name(folder)
         self.writer = SummaryWriter(str(folder), purge_step=None if steps is None else steps + 1)
         self._is_closed = False
 
@@ -122,6 +124,13 @@ def cut_back(folder: Path, known: Mapping[str, Any] | None) -> None:
         progress.unlink(missing_ok=True)
     elif ProgressFile(progress).count > rows:
         _replace(progress, _rows(progress)[: 1 + rows])
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """TensorBoard reads files by name, and names have whole seconds: one of this second could come first."""
+    seconds = [each.name.split(".")[3] for each in folder.glob("events.out.tfevents.*")]
+    newest = max((int(each) for each in seconds if each.isdigit()), default=0)
+    time.sleep(min(max(newest + 1 - time.time(), 0.0), 1.0))
 
 
 def _growing(folder: Path) -> list[Path]:

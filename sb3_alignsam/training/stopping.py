@@ -67,7 +67,9 @@ def stops() -> Iterator[Stops]:
     if threading.current_thread() is not threading.main_thread():
         yield handler
         return
-    before = {number: signal.signal(number, handler.came) for number in SIGNALS}
+    # A job that a shell started in the background, or under nohup, is to ignore Ctrl-C.
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler.came) for number in heeded}
     try:
         yield handler
     finally:

@@ -33,6 +33,17 @@ def test_a_second_signal_ends_what_is_held_back():
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_job_in_the_background_goes_on_ignoring_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stops() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.check()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_outside_of_the_main_thread_nothing_is_handled():
     seen = []
 
