@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def _serve(log: str) -> None:
             print(pid, flush=True)
             continue
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
         with open(log, "ab", buffering=0) as output, open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
             os.dup2(output.fileno(), 1)
