@@ -82,7 +82,8 @@ def open_study(
     :param about: what its trials have in common, in plain values.
     :raises InputError: the storage cannot be opened, or the study of that name is about something else.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Its warnings are tracebacks of trials that end early, of which the command tells in a line of its own.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = storage if "://" in storage else _sqlite(Path(storage))
     # sqlite: another process may be writing.
     engine = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {"pool_pre_ping": True}

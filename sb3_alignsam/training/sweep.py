@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_alignsam.envs.making import make_env
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.errors import InputError, RunStopped
 from sb3_alignsam.training.config import Hyperparams, check_hyperparams
 from sb3_alignsam.training.run import RunSettings, train, try_policy
 from sb3_alignsam.training.search_space import Dimension, with_values
@@ -213,7 +213,10 @@ def _run_trial(study: Study, sweep: Sweep, trial: Trial) -> float:
         raise
     except (ValueError, AssertionError) as error:  # SB3's own check of a network that has become NaN
         raise _pruned(trial, error) from error
-    except KeyboardInterrupt:
+    except RunStopped as stopped:  # its run could be resumed, but would tell the study nothing
+        again = f"the trial counts as failed; the same command goes on with study '{sweep.study_name}'"
+        raise RunStopped(again, stopped.exit_code) from stopped
+    except KeyboardInterrupt:  # a second signal, which Optuna takes for no failure
         study.tell(trial, state=TrialState.FAIL)
         raise
     trial.set_user_attr("run", str(folder))

@@ -116,6 +116,20 @@ def test_hyperparameters_that_do_not_go_together_are_a_pruned_trial(typed, tmp_p
     assert "leaves a last minibatch of one" in out
 
 
+def test_a_search_that_is_stopped_goes_on_by_the_same_command(typed, tmp_path, capsys):
+    command = [sys.executable, "-m", "sb3_alignsam", *map(str, typed), "-n", "100000", "--n-trials", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = tmp_path / "logs" / "optimize" / "small" / "runs"
+    while process.poll() is None and not list(runs.glob("ppo/*/progress.csv")):
+        os.sched_yield()
+    process.terminate()
+    _, err = process.communicate()
+    assert process.returncode == 143
+    assert err == "Stopped: the trial counts as failed; the same command goes on with study 'small'\n"
+    assert [trial.state for trial in _study(tmp_path).trials] == [TrialState.FAIL]
+
+
 def test_a_limit_for_the_whole_study_counts_all_trials(typed, tmp_path, capsys):
     for _ in range(2):
         assert call([*typed, "--n-trials", 2, "--max-total-trials", 3], capsys)[0] == 0
