@@ -50,13 +50,14 @@ def whole(tmp_path_factory):
     """Runs that were never stopped, each trained once."""
     runs = {}
 
-    def trained(algo, kind, steps=STEPS):
-        if (algo, kind, steps) not in runs:
+    def trained(algo, kind, steps=STEPS, imitate=0):
+        if (algo, kind, steps, imitate) not in runs:
             logs = tmp_path_factory.mktemp("whole")
             hyperparams = read_hyperparams(shipped_config(algo, "implicit"), ENV, algo, {**SMALL, "n_timesteps": steps})
             settings = RunSettings(algo, ENV, logs=logs, vec_env=kind, device="cpu", eval_freq=32, eval_episodes=2)
-            runs[algo, kind, steps] = train(replace(settings, save_freq=16), hyperparams, ["test"], lambda line: None)
-        return runs[algo, kind, steps]
+            settings = replace(settings, save_freq=16, imitate=imitate)
+            runs[algo, kind, steps, imitate] = train(settings, hyperparams, ["test"], lambda line: None)
+        return runs[algo, kind, steps, imitate]
 
     return trained
 
@@ -67,11 +68,12 @@ def stopped(forks, tmp_path_factory):
     return _interrupted(forks, "ppo", "dummy", tmp_path_factory.mktemp("stopped"), signal.SIGTERM, after=48)
 
 
-def _command(algo, kind, logs, steps=STEPS, save_freq=16):
+def _command(algo, kind, logs, steps=STEPS, save_freq=16, imitate=0):
     pairs = [f"{key}:{value}" for key, value in SMALL.items()]
     return [
         "train", "--env", ENV, "--algo", algo, "--vec-env", kind, "--device", "cpu", "-n", steps, "-f", logs,
         "-params", *pairs, "--eval-freq", 32, "--eval-episodes", 2, "--save-freq", save_freq, "--save-minutes", 0,
+        "--imitate", imitate,
     ]  # fmt: skip
 
 
@@ -118,10 +120,10 @@ def _rows(lines, left_out):
 
 
 def _events(run):
-    """Steps and values of every scalar, later files hiding nothing; two files of one second have no order."""
+    """Steps and values of every scalar in the order of the files, later ones hiding nothing."""
     found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
     found.Reload()
-    scalars = {tag: sorted((each.step, each.value) for each in found.Scalars(tag)) for tag in found.Tags()["scalars"]}
+    scalars = {tag: [(each.step, each.value) for each in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
     scalars.pop("time/fps")
     return scalars
 
@@ -145,6 +147,13 @@ def test_a_killed_run_ends_as_if_it_never_had_been(forks, whole, tmp_path, algo,
     lines = _resume(run)
     assert re.match(rf"resuming .* at \d+ of {STEPS} steps", lines[0])
     _assert_same(run, whole(algo, kind))
+
+
+def test_a_run_killed_behind_its_imitation_does_not_imitate_again(forks, whole, tmp_path):
+    run = _interrupted(forks, "ppo", "dummy", tmp_path, signal.SIGKILL, after=16, imitate=64)
+    lines = _resume(run)
+    assert not any("imitating" in line for line in lines)
+    _assert_same(run, whole("ppo", "dummy", imitate=64))
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(forks, whole, tmp_path):
