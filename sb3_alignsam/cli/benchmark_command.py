@@ -16,7 +16,7 @@ from sb3_alignsam.benchmark.environments import benchmark_env
 from sb3_alignsam.benchmark.perception import benchmark_perception
 from sb3_alignsam.benchmark.timing import cores
 from sb3_alignsam.benchmark.training import benchmark_train
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs, table_console
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.report import check_writable, write_json
 from sb3_alignsam.perception import SEGMENTERS
@@ -214,7 +214,7 @@ def _tell(
     if json_file is not None:
         check_writable(json_file)
     figures = measure()
-    show(figures, Console())
+    show(figures, table_console())
     if json_file is not None:
         write_json(figures, json_file)
         click.echo(f"figures: {json_file}")

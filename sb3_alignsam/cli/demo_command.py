@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from sb3_alignsam.cli.options import check_at_least
+from sb3_alignsam.cli.options import check_at_least, log_folder_option, table_console
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.films import record_films
 from sb3_alignsam.evaluation.protocol import spread
@@ -27,14 +26,7 @@ FILMS = 4
 @click.option("--agent", default="implicit", show_default=True, help="implicit or explicit: which features it reads.")
 @click.option("--text-model", help="For similarity maps; else tiny for --agent explicit.")
 @click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--log-folder",
-    "-f",
-    default="logs",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Root of run folders.",
-)
+@log_folder_option
 def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None, seed: int, log_folder: Path) -> None:
     """Watch an agent learn to click: train on drawn scenes, evaluate against baselines, film it.
 
@@ -58,7 +50,7 @@ def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None,
         load_best=True,
         episodes=episodes,
         baselines=None,
-        console=Console(),
+        console=table_console(),
         progress=progress,
     )
     click.echo("3 of 3  film some episodes")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, table_console, trust_options
 from sb3_alignsam.envs.sam_seg_env import MAX_STEPS
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import DEFAULT_BASELINES
@@ -76,7 +75,7 @@ def command(
         "trust": Trust(trust, env_id),
         "out": out,
         "json_file": json_file,
-        "console": Console(),
+        "console": table_console(),
         "progress": sys.stdout.isatty(),
     }
     if len(runs) == 1:

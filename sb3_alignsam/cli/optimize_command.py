@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, log_folder_option, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import ALGORITHMS, agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.run import RunSettings
@@ -41,14 +41,7 @@ from sb3_alignsam.training.vec_envs import VEC_ENVS
 @click.option("--n-evaluations", default=4, show_default=True, help="Of a trial on dev; it can end after each.")
 @click.option("--eval-episodes", default=100, show_default=True, help="Episodes of dev to evaluate on.")
 @click.option("--seed", default=0, show_default=True, help="Of what is drawn, and of every trial's training.")
-@click.option(
-    "--log-folder",
-    "-f",
-    default="logs",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Root of run folders.",
-)
+@log_folder_option
 @click.option("--vec-env", type=click.Choice(VEC_ENVS), default="batched", show_default=True, help="Kind of VecEnv.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; of the policy.")
 def command(
@@ -105,9 +98,7 @@ def command(
     overrides = read_pairs(hyperparams, "-params")
     if n_timesteps is not None:
         overrides["n_timesteps"] = n_timesteps
-    shipped = shipped_config(
-        algo, agent
-    )  # An unknown algorithm or agent is named even beside a file of the user's own.
+    shipped = shipped_config(algo, agent)  # An unknown algorithm or agent is named even beside a file of one's own.
     base = read_hyperparams(conf_file or shipped, env_id, algo, overrides)
     kwargs = agent_env_kwargs(agent, env_id, {**base.env_kwargs, **read_env_kwargs(env_kwargs)}, text_model)
     settings = RunSettings(

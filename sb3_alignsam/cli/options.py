@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import parse_value
+
+log_folder_option = click.option(
+    "--log-folder",
+    "-f",
+    default="logs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Root of run folders.",
+)
+
+PIPE_WIDTH = 120
+"""Columns of a table that goes to no terminal."""
 
 PAIRS_OPTIONS = ("--env-kwargs", "-params", "--hyperparams")
 
@@ -36,6 +51,12 @@ def trust_options(function: Callable[..., Any]) -> Callable[..., Any]:
     trust = click.option("--trust", is_flag=True, help="Unpickle a zip of others, which runs its author's code.")
     env = click.option("--env", "env_id", help="What a zip of others was trained on, where no run folder says it.")
     return trust(env(function))
+
+
+def table_console() -> Console:
+    """Where tables are printed: as wide as the terminal; in a file or a pipe, which have no width, as wide as they are
+    rather than cut to rich's 80 columns."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def read_pairs(pairs: Iterable[str], option: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs
+from sb3_alignsam.cli.options import PairsCommand, check_at_least, log_folder_option, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import (
     ALGORITHMS,
@@ -40,14 +40,7 @@ BESIDE_RESUME = ("resume", "device", "save_freq", "save_minutes", "keep_checkpoi
 )
 @click.option("--n-timesteps", "-n", type=int, help="Environment steps; else n_timesteps of the YAML file.")
 @click.option("--seed", default=0, show_default=True, help="Seed of policy, sampling and environments.")
-@click.option(
-    "--log-folder",
-    "-f",
-    default="logs",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Root of run folders.",
-)
+@log_folder_option
 @click.option("--hyperparams", "-params", multiple=True, metavar="KEY:VALUE ...", help="Replace hyperparameters.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Keywords of the environment.")
 @click.option("--vec-env", type=click.Choice(VEC_ENVS), default="batched", show_default=True, help="Kind of VecEnv.")

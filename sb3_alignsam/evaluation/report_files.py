@@ -85,6 +85,7 @@ def _head(report: dict[str, Any]) -> list[str]:
     several = "zips" in report
     zips = report["zips"] if several else [report["zip"]]
     steps = report["num_timesteps"] if several else [report["num_timesteps"]]
-    loaded = ", ".join(f"`{name}` ({trained} steps)" for name, trained in zip(zips, steps, strict=True))
+    before = f" after {report['imitation_steps']} of imitation" if report["imitation_steps"] else ""
+    loaded = ", ".join(f"`{name}` ({trained} steps{before})" for name, trained in zip(zips, steps, strict=True))
     said = f"{loaded} on split {report['split']}: {report['num_episodes']} episodes, the same for all."
     return [f"# {report['env_id']}", "", said, "Each measure is explained in docs/evaluation.md.", ""]

@@ -182,6 +182,7 @@ def _about(played: _Played) -> dict[str, Any]:
         "policy": description.policy,
         "split": played.agent.env.dataset.split,
         "num_timesteps": description.num_timesteps,
+        "imitation_steps": description.imitation_steps,
         "clicks": played.records[0].answer_iou.shape[1],
     }
 

@@ -43,6 +43,7 @@ class AgentDescription:
     :param policy: dotted path of the policy class under ``sb3_alignsam.policies``.
     :param policy_kwargs: its keywords, scalars.
     :param num_timesteps: environment steps it was trained for.
+    :param imitation_steps: of the warm start that its training began with, not among `num_timesteps`; 0: none.
     :param categories: the dataset's vocabulary, in the order of `target_category`; empty: not known.
     """
 
@@ -53,6 +54,7 @@ class AgentDescription:
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     num_timesteps: int = 0
     categories: list[str] = field(default_factory=list)
+    imitation_steps: int = 0
 
 
 def policy_class(dotted: str) -> type[BasePolicy]:

@@ -260,6 +260,7 @@ def _describe(
         hyperparams.policy_kwargs,
         model.num_timesteps,
         categories,
+        settings.imitate,
     )
 
 

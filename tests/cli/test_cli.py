@@ -7,24 +7,17 @@ import sys
 
 import pytest
 
-from sb3_alignsam.cli import COMMANDS, main
+from sb3_alignsam.cli import COMMANDS
+from tests.cli.commands import call
 from tests.conftest import REPOSITORY
 
 EXPLICIT = str(REPOSITORY / "zoo_configs" / "ppo_explicit.yml")
 TRAIN = ["train", "--env", "SamSegShapes-v0", "--vec-env", "dummy", "--device", "cpu"]
 
 
-def _call(args, capsys):
-    """Exit code, standard output and standard error of a command run in this process."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in args])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
-
-
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_help_explains_each_command_with_an_example(command, capsys):
-    code, out, _ = _call([*([command] if command else []), "--help"], capsys)
+    code, out, _ = call([*([command] if command else []), "--help"], capsys)
     assert code == 0
     assert "Usage: sb3-alignsam" in out
     assert command is None or f"sb3-alignsam {command}" in out.replace("Usage: sb3-alignsam", "")
@@ -32,20 +25,23 @@ def test_help_explains_each_command_with_an_example(command, capsys):
 
 def test_train_then_eval_then_record(tmp_path, capsys):
     logs = tmp_path / "logs"
-    options = ["-n", 32, "-f", logs, "--eval-freq", 0, "-params", "n_envs:2", "n_steps:8", "batch_size:16"]
-    code, out, err = _call([*TRAIN, "--algo", "ppo", *options, "--env-kwargs", "max_steps:2", "num_patches:8"], capsys)
+    options = ["-n", 32, "--imitate", 16, "-f", logs, "--eval-freq", 0]
+    options += ["-params", "n_envs:2", "n_steps:8", "batch_size:16"]
+    code, out, err = call([*TRAIN, "--algo", "ppo", *options, "--env-kwargs", "max_steps:2", "num_patches:8"], capsys)
     assert (code, err) == (0, "")
     run = logs / "ppo" / "SamSegShapes-v0_1"
     assert f"sb3-alignsam eval {run}" in out
-    code, out, _ = _call(
+    code, out, _ = call(
         ["eval", run, "--episodes", 3, "--baselines", "random,oracle", "--json", tmp_path / "f.json"], capsys
     )
     assert code == 0
     assert "oracle" in out
     assert "@2" in out
+    assert "…" not in out  # in a pipe there is room for every figure
+    assert "`SamSegShapes-v0.zip` (32 steps after 16 of imitation)" in (run / "report" / "eval_val.md").read_text()
     assert (tmp_path / "f.json").is_file()
     assert (run / "report" / "eval_val.png").is_file()
-    code, out, _ = _call(["record", run, "-n", 1, "--gif", tmp_path / "a.gif"], capsys)
+    code, out, _ = call(["record", run, "-n", 1, "--gif", tmp_path / "a.gif"], capsys)
     assert code == 0
     assert len(list((run / "videos").glob("*.mp4"))) == 1
     assert (tmp_path / "a.gif").is_file()
@@ -54,7 +50,7 @@ def test_train_then_eval_then_record(tmp_path, capsys):
 def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
     options = ["-n", 16, "-f", tmp_path, "--eval-freq", 0, "--agent", "explicit"]
     options += ["-params", "n_envs:2", "n_steps:8", "batch_size:16", "policy_kwargs:{channels: 8, keep_maps: true}"]
-    code, _, err = _call([*TRAIN, *options, "--env-kwargs", "max_steps:2"], capsys)
+    code, _, err = call([*TRAIN, *options, "--env-kwargs", "max_steps:2"], capsys)
     assert (code, err) == (0, "")
     (events,) = (tmp_path / "ppo" / "SamSegShapes-v0_1" / "tensorboard").iterdir()
     assert b"maps/seen" in events.read_bytes()
@@ -89,6 +85,7 @@ def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
         ([*TRAIN, "-n", "0"], "'n_timesteps' needs a whole number >= 1"),
         ([*TRAIN, "-n", "many"], "'many' is not a valid integer"),
         ([*TRAIN, "--seed", "-1"], "--seed needs a whole number >= 0"),
+        ([*TRAIN, "--imitate", "-1"], "--imitate needs a whole number >= 0"),
         ([*TRAIN, "-params", "n_step:8"], "'n_step' is not known; did you mean n_steps"),
         ([*TRAIN, "-params", "n_steps"], "-params takes key:value pairs, got 'n_steps'"),
         ([*TRAIN, "--env-kwargs", "split:test"], "split 'test' is not in shapes"),
@@ -126,7 +123,7 @@ def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
 def test_a_mistake_is_one_line_that_names_it_and_exit_code_2(args, words, run_folder, tmp_path, capsys):
     # A later option replaces an earlier one of the same name, so a wrong log folder is never written to.
     args = [run_folder if each == "RUN" else each for each in args]
-    code, _, err = _call([*args, "-f", tmp_path] if args[0] == "train" and len(args) > 1 else args, capsys)
+    code, _, err = call([*args, "-f", tmp_path] if args[0] == "train" and len(args) > 1 else args, capsys)
     assert code == 2
     assert words in err
     assert err.startswith("Error: ")

@@ -114,6 +114,15 @@ def test_callbacks_of_the_configuration_are_used(tmp_path):
     assert read_description(folder / "SamSegShapes-v0.zip").num_timesteps < 32
 
 
+def test_imitation_comes_first_and_what_it_reaches_alone_is_kept(tmp_path):
+    folder = _train(tmp_path, imitate=256, eval_freq=1000, eval_episodes=2)
+    alone, last = (read_description(folder / f"{name}.zip") for name in ("imitation", "SamSegShapes-v0"))
+    assert (alone.imitation_steps, alone.num_timesteps) == (256, 0)
+    assert (last.imitation_steps, last.num_timesteps) == (256, 32)
+    with np.load(folder / "evaluations.npz") as stored:
+        assert list(stored["timesteps"]) == [0, 32]  # what imitation reached may be the best
+
+
 def test_a_mistake_leaves_no_run_folder(tmp_path):
     with pytest.raises(InputError, match="split 'test'"):
         _train(tmp_path, env_kwargs={"split": "test"})
