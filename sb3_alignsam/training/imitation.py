@@ -25,7 +25,7 @@ TARGETS = "click_targets"
 
 @dataclass(frozen=True)
 class ImitationSettings:
-    """How to imitate; the defaults were chosen on dev of Shapes (docs/results.md).
+    """How to imitate. The defaults are those of docs/results.md's run; nothing else was tried.
 
     :param n_steps: of each environment between two updates. :param batch_size: of a minibatch.
     :param n_epochs: passes over each rollout. :param learning_rate: at first; falls linearly to 2 % of it.
@@ -41,7 +41,8 @@ class ImitationSettings:
 
 
 class Imitation:
-    """DAgger (Ross et al., AISTATS 2011, algorithm 3.1) with the targets of `click_targets`, on each rollout once.
+    """DAgger (Ross et al., AISTATS 2011, algorithm 3.1) with the targets of `click_targets`; scenes are many and cheap
+    to label, so each rollout is learnt from and forgotten instead of being kept.
 
     The agent's own actions, drawn as PPO draws them, lead through the episodes, at first mixed with the teacher's;
     every state is labelled by the teacher. Beside that the value network learns the rollout's returns, as in PPO, so
@@ -49,7 +50,8 @@ class Imitation:
 
     :param model: PPO or MaskablePPO with a `ClickPolicy`; its policy is trained in place.
     :param vec_env: the episodes, of the model's own kind; no other's state is touched.
-    :param buffer_class: as of the model. :param seed: of the mixture and of the minibatches.
+    :param buffer_class: as of the model. :param seed: of who acts, the teacher or the agent; all else draws
+        from the generators that the model has seeded.
     :raises InputError: the policy is not one of ours.
     """
 
@@ -95,7 +97,8 @@ class Imitation:
             self.policy.set_training_mode(True)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * max(1 - share, 0.02)
-            losses = [self._update(batch) for _ in range(self.settings.n_epochs) for batch in self._minibatches()]
+            epochs = (self.buffer.get(self.settings.batch_size) for _ in range(self.settings.n_epochs))
+            losses = [self._update(batch) for epoch in epochs for batch in epoch]
             done += rollout
             for name, values in zip(("loss", "value_loss"), zip(*losses, strict=True), strict=True):
                 self.model.logger.record(f"imitation/{name}", float(np.mean(values)))
@@ -137,9 +140,6 @@ class Imitation:
             go_on = worth_clicking(episodes, targets.argmax(axis=1).tolist(), self.grid, self.vec_env.envs[0].segmenter)
             targets = np.concatenate([targets * go_on[:, None], ~go_on[:, None]], axis=1, dtype=np.float32)
         return targets
-
-    def _minibatches(self) -> Any:
-        return self.buffer.get(self.settings.batch_size)
 
     def _update(self, batch: Any) -> tuple[float, float]:
         """One step of the optimiser. :return: divergence from the teacher in nats, and the value network's error."""
