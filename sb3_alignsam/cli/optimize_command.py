@@ -107,7 +107,7 @@ def command(
     sweep = Sweep(
         settings,
         base,
-        read_space(space or shipped_space(algo), env_id, base.raw, algo),
+        read_space(space or shipped_space(), env_id, base.raw, algo),
         study,
         storage or str(log_folder / "optimize" / "studies.db"),
         sampler,

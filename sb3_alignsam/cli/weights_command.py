@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
-from sb3_alignsam.cli.options import table_console
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.fetching import fetch_weights, import_weights
 from sb3_alignsam.perception.weight_files import check_stored
@@ -40,7 +40,7 @@ def list_weights() -> None:
     for entry in entries:
         size = "not known" if entry.size is None else f"{entry.size / 1e6:.1f} MB"
         table.add_row(entry.name, entry.what, entry.licence, size, "yes" if is_stored(entry) else "no")
-    table_console().print(table)
+    Console().print(table)
     for entry in entries:
         if entry.sha256 is None:
             click.echo(f"{entry.name}: digest not known here: fetch and import need --sha256")

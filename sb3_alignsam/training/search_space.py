@@ -64,7 +64,7 @@ class Dimension:
         return f"lin_{number}" if self.linear else number
 
 
-def shipped_space(algo: str) -> Path:
+def shipped_space() -> Path:
     """The search space that ships with the package. Both algorithms have the same hyperparameters."""
     return zoo_folder() / "spaces" / "ppo.yml"
 

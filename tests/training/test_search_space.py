@@ -20,7 +20,7 @@ def _read(tmp_path, text):
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_the_shipped_space_fits_the_shipped_hyperparameters(algo, env_id):
     base = read_hyperparams(shipped_config(algo, "implicit"), env_id, algo).raw
-    space = read_space(shipped_space(algo), env_id, base, algo)
+    space = read_space(shipped_space(), env_id, base, algo)
     assert ("policy_kwargs", "channels") in [each.keys for each in space]
     for pick in (0, -1):
         values = {each.keys: each.extremes()[pick] for each in space}
