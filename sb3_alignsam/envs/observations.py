@@ -21,6 +21,7 @@ ALL_KEYS = (
     "sam_image_embeddings",
     "clip_similarity",
     "clip_tokens",
+    "clip_text",
     "target_category",
     "image",
     "sam_pred_mask_prob",
@@ -32,6 +33,7 @@ CONSTANT_KEYS = (
     "sam_image_embeddings",
     "clip_similarity",
     "clip_tokens",
+    "clip_text",
     "target_category",
     "image",
     "excluded_mask",
@@ -39,9 +41,9 @@ CONSTANT_KEYS = (
 """Keys that do not change within an episode."""
 _EPISODES_OWN = ("sam_image_embeddings", "clip_similarity")
 """Keys whose arrays an episode holds."""
-TEXT_KEYS = ("clip_similarity", "clip_tokens")
+TEXT_KEYS = ("clip_similarity", "clip_tokens", "clip_text")
 """Keys that need a text model."""
-DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key not in ("image", "clip_tokens"))
+DEFAULT_KEYS = tuple(key for key in ALL_KEYS if key not in ("image", "clip_tokens", "clip_text"))
 """`observation_keys` where none are given, the same in every environment; less `TEXT_KEYS` without a text model."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -94,6 +96,7 @@ class Observations:
             "sam_image_embeddings": Bounded(-FLOAT16_MAX, FLOAT16_MAX, self.embedding_shape, np.float16),
             "clip_similarity": Bounded(0, 1, (2, height, width), np.float16),
             "clip_tokens": Bounded(-1, 1, self._tokens_shape(), np.float16),
+            "clip_text": Bounded(-1, 1, self._tokens_shape()[:1], np.float32),
             "target_category": spaces.Discrete(len(self.category_index)),
             "image": Bounded(0, 255, (self.image_size, self.image_size, 3), np.uint8),
             "sam_pred_mask_prob": Bounded(0, 1, (1, height, width), np.float32),
@@ -131,6 +134,10 @@ class Observations:
         assert self.maps is not None
         assert episode.tokens is not None
         return self.maps.token_map(episode.tokens, episode.image_size)
+
+    def _clip_text(self, episode: ClickEpisode, steps: int) -> np.ndarray:
+        assert self.maps is not None
+        return self.maps.text(episode.sample.category)
 
     def _target_category(self, episode: ClickEpisode, steps: int) -> np.int64:
         return np.int64(self.category_index[episode.sample.category])

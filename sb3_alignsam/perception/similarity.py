@@ -88,6 +88,13 @@ class SimilarityMaps:
         both = th.cat([stretch(target[None])[0], rival], dim=1).T
         return self._on_square(both, image_size, side)
 
+    def text(self, category: str) -> np.ndarray:
+        """Features of a category's name over the prompt ensemble, of unit length; (D,) float32.
+
+        :param category: of the vocabulary, or any other name.
+        """
+        return self._against(category)[0].float().cpu().numpy()
+
     @property
     def tokens_shape(self) -> tuple[int, int, int]:
         """Shape of `token_map`: channels and patches a side of the square."""

@@ -23,6 +23,10 @@ from sb3_alignsam.policies.layers import (
 REQUIRED_KEYS = ("sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps")
 SIMILARITIES = 3
 """Channels made of the maps: the target's, the strongest other category's, and how far the first wins."""
+TOKEN_KEYS = ("clip_tokens", "clip_text")
+"""Read besides with `use_tokens`."""
+QUERIES = 8
+"""Queries that the category's text asks of CLIP's tokens."""
 ATTENTION_SIDE = 16
 """Largest grid that attention runs on: its cost grows with the fourth power of the side."""
 
@@ -59,6 +63,27 @@ class CrossAttention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
+class TokenQueries(nn.Module):
+    """What CLIP's tokens say of the category: products with queries that a linear map of its text makes.
+
+    Where CLIP's own rule, the product with the text itself, is wrong, these learn to be right, and they still follow
+    from the text: any category can be asked for.
+
+    :param width: of texts and tokens, D. :param channels: of the map that the answers become.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.queries = nn.Linear(width, QUERIES * width)
+        self.hear = nn.Conv2d(QUERIES, channels, 1)
+
+    def forward(self, text: th.Tensor, tokens: th.Tensor, side: int) -> th.Tensor:
+        """:param text: (B, D). :param tokens: (B, D, s, s). :return: (B, channels, side, side)."""
+        queries = self.queries(text).unflatten(1, (QUERIES, -1))
+        answers = th.bmm(queries, tokens.flatten(2).to(queries.dtype)).unflatten(2, tokens.shape[2:])
+        return self.hear(F.interpolate(answers, (side, side), mode="bilinear", align_corners=False))
+
+
 class ExplicitExtractor(ClickFeaturesExtractor):
     """Features of the Explicit agent (AlignSAM, Huang et al., CVPR 2024, section 3.3), for any embedding size.
 
@@ -68,12 +93,12 @@ class ExplicitExtractor(ClickFeaturesExtractor):
     be used on categories that it was not trained on.
 
     :param observation_space: Dict space of a click environment; reads `REQUIRED_KEYS`, ``excluded_mask`` if sent, and
-        ``clip_tokens`` with `use_tokens`.
+        `TOKEN_KEYS` with `use_tokens`.
     :param channels: channels of both paths. :param map_channels: channels of the feature map on the click grid.
     :param vector_dim: length of the summary vector. :param blocks: residual blocks on the click grid.
     :param heads: attention heads.
     :param temperature: how small a lead of the target's map over the other's counts as sure; > 0, in units of the map.
-    :param use_tokens: also read CLIP's own tokens, projected to `channels`.
+    :param use_tokens: also read CLIP's own tokens, see `TokenQueries`.
     :param checkpointing: keep no activations of paths and attention for the backward pass, compute them twice.
     :param autocast: run the networks in bfloat16; the features are float32 all the same.
     :param compiled: let `torch.compile` make one kernel of many, see `compile_extractor`; not with `keep_maps`.
@@ -100,7 +125,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
             raise InputError(f"temperature needs a number above 0, got {temperature!r}")
         if compiled and keep_maps:
             raise InputError("compiled and keep_maps do not go together: what is kept would be the compiler's copy")
-        required = [*REQUIRED_KEYS, "clip_tokens"] if use_tokens else REQUIRED_KEYS
+        required = [*REQUIRED_KEYS, *TOKEN_KEYS] if use_tokens else REQUIRED_KEYS
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
         super().__init__(observation_space, required, map_channels, vector_dim)
@@ -115,9 +140,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         self.look = nn.Sequential(
             nn.Conv2d(SIMILARITIES, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
-        self.project = (
-            nn.Conv2d(shape_of(observation_space["clip_tokens"])[0], channels, 1, bias=False) if use_tokens else None
-        )
+        self.ask = TokenQueries(shape_of(observation_space["clip_text"])[0], channels) if use_tokens else None
         self.attention = CrossAttention(channels, min(side, ATTENTION_SIDE), heads)
         # Beside the fused features: the similarities, two click maps, mask, excluded objects, and the place (x, y).
         self.join = nn.Conv2d(channels + SIMILARITIES + 6, map_channels, 1)
@@ -160,8 +183,8 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         read, _ = self.reader(observations["sam_image_embeddings"], probability, rows=rows)
         sam = to_grid(F.relu(self.reduce_condition(read, steps)), side)
         clip = self.look(similarity)
-        if self.project is not None:
-            clip = clip + to_grid(self.project(observations["clip_tokens"].float()), side)
+        if self.ask is not None:
+            clip = clip + self.ask(observations["clip_text"], observations["clip_tokens"].float(), side)
         fused = self._attend(sam, clip)
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
         grid = [to_grid(each, side) for each in (probability, excluded)]

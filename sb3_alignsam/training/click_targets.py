@@ -58,12 +58,18 @@ def worth_clicking(
 ) -> np.ndarray:
     """Whether the answer's score would rise by `LEAST_GAIN` or more, tried on copies of the episodes, (B,) bool.
 
+    An answer that is worth nothing can only win: there a click always is worth it, and none is tried.
+
     :param actions: a click for each episode.
     """
-    tried = [replace(episode, clicks=list(episode.clicks)) for episode in episodes]
-    clicks = [grid.click(action, *each.image_size) for action, each in zip(actions, tried, strict=True)]
-    click_together(tried, clicks, segmenter)
-    return np.array([_gain(before, after) >= LEAST_GAIN for before, after in zip(episodes, tried, strict=True)])
+    worth = np.array([episode.answer.score == 0 for episode in episodes])
+    open_rows = np.flatnonzero(~worth)
+    if len(open_rows):
+        tried = [replace(episodes[row], clicks=list(episodes[row].clicks)) for row in open_rows]
+        clicks = [grid.click(actions[row], *each.image_size) for row, each in zip(open_rows, tried, strict=True)]
+        click_together(tried, clicks, segmenter)
+        worth[open_rows] = [_gain(episodes[row], after) >= LEAST_GAIN for row, after in zip(open_rows, tried)]
+    return worth
 
 
 def _gain(before: ClickEpisode, after: ClickEpisode) -> float:

@@ -36,7 +36,7 @@ class ImitationSettings:
     n_steps: int = 32
     batch_size: int = 64
     n_epochs: int = 2
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     teacher_share: float = 0.6
 
 

@@ -29,6 +29,16 @@ def test_the_photograph_is_not_sent_unless_asked_for():
     assert set(make_env("SamSegShapes-v0").observation_space.spaces) == set(DEFAULT_KEYS) - {"clip_similarity"}
 
 
+def test_the_text_is_the_targets_own_and_of_unit_length(env):
+    by_category = {}
+    for index in range(10):
+        observation, info = env.reset(options={"index": index})
+        text = by_category.setdefault(info["category"], observation["clip_text"])
+        assert np.array_equal(text, observation["clip_text"])
+        assert np.linalg.norm(text) == pytest.approx(1, abs=1e-5)
+    assert len({text.tobytes() for text in by_category.values()}) == len(by_category) == 8
+
+
 def test_clicks_show_on_the_map_by_label(env):
     env.reset(options={"index": 0})
     env.step(env.grid.action(2, 3, True))

@@ -17,6 +17,7 @@ from tests.policies.batches import random_batch
 KEYS = (
     "sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "excluded_mask", "num_steps",
 )  # fmt: skip
+TOKENS = ("clip_tokens", "clip_text")
 
 
 def _space(embedding=(64, 32, 32), image_size=256, num_patches=16, keys=KEYS, categories=("a", "b", "c")):
@@ -46,8 +47,8 @@ def test_any_embedding_size_and_grid(embedding, image_size, num_patches):
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_tokens": True}, {"heads": 1, "blocks": 2}])
-def test_a_sample_does_not_see_the_rest_of_itsrandom_batch(settings):
-    space = _space(keys=(*KEYS, "clip_tokens"))
+def test_a_sample_does_not_see_the_rest_of_its_batch(settings):
+    space = _space(keys=(*KEYS, *TOKENS))
     extractor = ExplicitExtractor(space, **settings)
     batch = random_batch(space, 7)
     together = extractor(batch)
@@ -57,9 +58,9 @@ def test_a_sample_does_not_see_the_rest_of_itsrandom_batch(settings):
     assert not any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in extractor.modules())
 
 
-@pytest.mark.parametrize("key", [*KEYS, "clip_tokens"])
+@pytest.mark.parametrize("key", [*KEYS, *TOKENS])
 def test_every_key_makes_a_difference(key):
-    space = _space(keys=(*KEYS, "clip_tokens"))
+    space = _space(keys=(*KEYS, *TOKENS))
     extractor = ExplicitExtractor(space, use_tokens=True)
     one, other = random_batch(space, 4, seed=0), random_batch(space, 4, seed=1)
     assert not th.allclose(extractor(one), extractor({**one, key: other[key]}), atol=1e-5)
