@@ -66,7 +66,7 @@ def read_contents(
     :raises InputError: a file is missing or malformed, or has another size than its photograph.
     """
     digest = _digest(images)
-    path = root / f".sb3_alignsam_{re.sub(r'\W+', '_', name)}.npz"
+    path = root / f".sb3_alignsam_{'_'.join(re.findall('[A-Za-z0-9]+', name))}.npz"
     kept = _kept(path, digest)
     if kept is not None:
         return kept
