@@ -92,9 +92,7 @@ class CityscapesDataset(LabelMapDataset):
             raise InputError(
                 f"{image.labels[0]} holds the label {labels.max()}; labelIds are 0 to {last}: are these labelTrainIds?"
             )
-        if labels.shape != codes.shape or not np.array_equal(
-            np.where(codes < _PER_CLASS, codes, codes // _PER_CLASS), labels
-        ):
+        if not np.array_equal(np.where(codes < _PER_CLASS, codes, codes // _PER_CLASS), labels):
             raise InputError(f"{image.labels[1]} and {image.labels[0]} contradict each other; fetch both anew")
         categories = np.arange((last + 1) * _PER_CLASS)
         categories[_PER_CLASS:] //= _PER_CLASS

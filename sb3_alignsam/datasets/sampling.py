@@ -29,9 +29,9 @@ class Sampler:
     ``hard``: as uniform, but each episode in proportion to 1 - its recent score, at least `EASIEST`; one that was not
     played yet counts as scored 0.
 
-    Draws need no state but the generator's; those of ``hard`` need `state_dict` too. Scores are those of the episodes of
-    this environment, so nothing depends on how fast others are: to see the whole of them, let environments have disjoint
-    shares, see `take_share`.
+    Draws need no state but the generator's; those of ``hard`` need `state_dict` too. Scores are those of this
+    environment's own episodes, so that nothing depends on how fast others are; with disjoint shares, see `take_share`,
+    they are all that there are of its images.
 
     :param dataset: without ``pairs()``, as the endless train split of shapes, only its own `Dataset.draw` is there.
     :param rule: how episodes are drawn. :param absent_rate: share of episodes without their target, 0 to 1.
@@ -64,8 +64,8 @@ class Sampler:
 
     def take_share(self, part: int, parts: int) -> None:
         """Draw from now on every `parts`-th image only, from image number `part` on, so that no two of `parts` samplers
-        ever show the same one. Where there are fewer images than parts, some share one. Without effect where the dataset
-        does not list its episodes: an endless one shows hardly anything twice.
+        ever show the same one. Where there are fewer images than parts, some share one. Without effect where the
+        dataset does not list its episodes: an endless one shows hardly anything twice.
 
         Weights stay those of the whole dataset.
 

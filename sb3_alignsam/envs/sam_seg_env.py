@@ -56,16 +56,17 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn.
     ``reset(options={"state": s})`` goes on where `state_dict` gave s, with the same draws to come. Every ``info`` holds
     ``iou``, ``dice`` (of the answer), ``last_iou`` (of the latest mask), ``predicted_iou``, ``image_id``, ``category``,
-    ``absent`` (whether the category is not there), and after a step ``reward_terms``, the unweighted terms of the reward.
+    ``absent`` (whether the category is not on the image), and after a step ``reward_terms``, the unweighted terms of the
+    reward.
 
     :param dataset: ``shapes``, ``coco``, ``ade20k``, ``cityscapes`` or a `Dataset`.
     :param split: which split of it; None: the one to train on.
     :param subset: ``all`` of the split, or its ``fit`` or ``dev`` part (see `load_dataset`).
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
-    :param sampling: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``: how episodes are drawn, see `Sampler`.
-    :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask is
-        right; to be learnt, it needs ``allow_stop``.
+    :param sampling: how episodes are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
+    :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
+        is right; to be learnt, it needs ``allow_stop``.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
     :param text_model: for similarity maps: ``tiny``, a folder, a name such as ``openai/clip-vit-base-patch16``, or a
@@ -210,7 +211,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         return None if self._episode is None else self._episode.next_object()
 
     def fixed_episode(self, index: int) -> ClickEpisode:
-        """The dataset's fixed episode `index`, or what `Sampler.draw` gave, fresh; the running one goes on untouched."""
+        """The dataset's fixed episode `index`, or one that was drawn, fresh; the running one goes on untouched."""
         sample = read_sample(self.dataset, index)
         return self.new_episode(sample, self.features.of(sample.image), index)
 
@@ -258,7 +259,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             self.sampler.load_state_dict(state["sampler"])
 
     def take_share(self, part: int, parts: int) -> None:
-        """Draw only images that none of the other `parts` environments draws, see `Sampler.take_share`; before a reset."""
+        """Draw only images that no other of `parts` environments draws, see `Sampler.take_share`; before a reset."""
         self.sampler.take_share(part, parts)
 
     def restore(self, state: Mapping[str, Any], episode: ClickEpisode) -> None:

@@ -23,8 +23,8 @@ from sb3_alignsam.errors import InputError
 AHEAD_BYTES = 64 * 2**20
 """About what the episodes that are loaded ahead may take together."""
 MOST_AHEAD = LAG
-"""Episodes of one environment that are loaded ahead: about as many as are played while the policy is updated, and no more
-than `Sampler` lets be drawn ahead."""
+"""Episodes of one environment that are loaded ahead: about as many as are played while the policy is updated, and no
+more than `Sampler` lets be drawn ahead."""
 
 
 class _Drawn(NamedTuple):

@@ -34,7 +34,7 @@ def make_vec_env(
     monitor_folder: Path | None,
     env: SamSegEnv | None = None,
 ) -> VecEnv:
-    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i`` and draws images of its own share.
+    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i`` and has its own share of images.
 
     :param kind: ``batched``: a `SamSegVecEnv`; ``subproc``: each in a process with one thread; ``dummy``: one after the
         other in this process. The last two under `EpisodeFeatures`.
