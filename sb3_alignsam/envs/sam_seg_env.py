@@ -56,15 +56,15 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn.
     ``reset(options={"state": s})`` goes on where `state_dict` gave s, with the same draws to come. Every ``info`` holds
     ``iou``, ``dice`` (of the answer), ``last_iou`` (of the latest mask), ``predicted_iou``, ``image_id``, ``category``,
-    ``absent`` (whether the category is not on the image), and after a step ``reward_terms``, the unweighted terms of the
-    reward.
+    ``absent`` (whether the category is not on the image), and after a step ``reward_terms``, the unweighted terms of
+    the reward.
 
     :param dataset: ``shapes``, ``coco``, ``ade20k``, ``cityscapes`` or a `Dataset`.
     :param split: which split of it; None: the one to train on.
     :param subset: ``all`` of the split, or its ``fit`` or ``dev`` part (see `load_dataset`).
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
-    :param sampling: how episodes are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
+    :param sampling: how they are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
     :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
         is right; to be learnt, it needs ``allow_stop``.
     :param segmenter: ``tiny``, or a `Segmenter`.
