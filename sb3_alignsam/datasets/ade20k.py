@@ -129,8 +129,6 @@ def _class_names(path: Path) -> dict[int, str]:
     try:
         objects = json.loads(path.read_bytes().decode(errors="replace"))["annotation"]["object"]
         return {int(each["name_ndx"]): str(each["name"]) for each in objects}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path}; ADE20K's full release of 2021 has one beside every image") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(

@@ -120,7 +120,7 @@ def _digest(images: Sequence[LabelledImage]) -> str:
 def _kept(path: Path, digest: str) -> np.ndarray | None:
     """What was kept for files of this digest; None: nothing that can be used."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             contents = np.asarray(stored["contents"])
             same = str(stored["digest"]) == digest
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
