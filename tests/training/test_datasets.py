@@ -6,12 +6,15 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch as th
 from rich.console import Console
 
 from sb3_alignsam.datasets import ShapesDataset
+from sb3_alignsam.datasets.sampling import Rule
 from sb3_alignsam.evaluation.run import evaluate_run
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.resume import resume
@@ -59,9 +62,8 @@ def folders(tmp_path_factory):
 def _train(env_id, logs, steps=16, kind="dummy", **env_kwargs):
     overrides = {**SMALL, "n_timesteps": steps}
     hyperparams = read_hyperparams(shipped_config("maskable_ppo", "implicit"), env_id, "maskable_ppo", overrides)
-    settings = RunSettings(
-        "maskable_ppo", env_id, env_kwargs, logs=logs, vec_env=kind, device="cpu", eval_freq=0, save_freq=16
-    )
+    settings = RunSettings("maskable_ppo", env_id, env_kwargs, logs=logs, vec_env=kind, device="cpu", eval_freq=0)
+    settings = replace(settings, save_freq=16, keep_checkpoints=0)
     return train(settings, hyperparams, ["test"], lambda line: None)
 
 
@@ -106,26 +108,15 @@ def _weights(run, env_id):
         return th.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "sampling"),
-    [
-        ("dummy", "hard"),
-        ("batched", "hard"),
-        ("dummy", "balanced"),
-        ("dummy", "inverse_frequency"),
-        ("dummy", "uniform"),
-    ],
-)
+RULES = [("dummy", rule) for rule in get_args(Rule)] + [("batched", "hard")]
+
+
+@pytest.mark.parametrize(("kind", "sampling"), RULES)
 def test_a_run_of_any_rule_that_was_resumed_is_the_one_that_was_not(kind, sampling, folders, tmp_path):
     """From its first checkpoint: scores of ``hard`` are in it, and some that have no say yet."""
     env_id = "SamSegCoco-v0"
-    kwargs = {
-        "root": str(folders[env_id]),
-        "max_steps": 1,
-        "sampling": sampling,
-        "absent_rate": 0.2,
-        "allow_stop": True,
-    }
+    kwargs = {"root": str(folders[env_id]), "max_steps": 1, "allow_stop": True}
+    kwargs |= {"sampling": sampling, "absent_rate": 0.2}
     whole = _train(env_id, tmp_path / "whole", STEPS, kind, **kwargs)
     stopped = shutil.copytree(whole, tmp_path / "stopped" / whole.name)
     checkpoints = sorted(stopped.glob("rl_model_*_steps.zip"), key=lambda path: int(path.stem.split("_")[2]))
