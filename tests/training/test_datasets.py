@@ -22,24 +22,26 @@ from sb3_alignsam.training.run import RunSettings, train
 from tests.datasets.folders import write_cityscapes, write_full_release, write_scene_parsing
 
 STEPS = 96
+TRAINING = 40
+"""Images to train on, so many that some are dev images."""
 SMALL = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1}
 
 
 def _write_coco(root):
-    ShapesDataset("dev").write_coco(root, 30)
+    ShapesDataset("dev").write_coco(root, TRAINING)
     (root / "annotations" / "instances_dev.json").rename(root / "annotations" / "instances_train2017.json")
     (root / "dev").rename(root / "train2017")
     ShapesDataset("val").write_coco(root, 3)
 
 
 def _write_ade20k(root):
-    write_scene_parsing(root, "training", 30)
-    write_scene_parsing(root, "validation", 4, first=30)
+    write_scene_parsing(root, "training", TRAINING)
+    write_scene_parsing(root, "validation", 4, first=TRAINING)
 
 
 def _write_cityscapes(root):
-    write_cityscapes(root, "train", 30)
-    write_cityscapes(root, "val", 4, first=30)
+    write_cityscapes(root, "train", TRAINING)
+    write_cityscapes(root, "val", 4, first=TRAINING)
 
 
 FOLDERS = {
