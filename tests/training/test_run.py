@@ -55,7 +55,14 @@ def test_tensorboard_gets_training_and_click_figures(run_folder):
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"rollout/ep_rew_mean", "rollout/iou", "reward/gain", "eval/miou_at_5", "train/loss"} <= tags
+    assert {
+        "rollout/ep_rew_mean",
+        "rollout/iou",
+        "reward/gain",
+        "sampling/images",
+        "eval/miou_at_5",
+        "train/loss",
+    } <= tags
     assert events.Scalars("train/loss")[-1].step == 64  # the last update's figures are not lost
 
 
