@@ -36,7 +36,7 @@ OF_A_RUN = ("majority",)
 class Settings:
     """What is evaluated, and how.
 
-    :param split: None: ``val`` of shapes, else the run's own. :param load_best: the best model, not the last one.
+    :param split: None: see `load_agent`. :param load_best: the best model, not the last one.
     :param episodes: how many, spread evenly over the split; None: all. :param clicks: None: the run's budget.
     :param baselines: names; None: `DEFAULT_BASELINES`. :param env_kwargs: keywords that replace those of training.
     :param trust: of zips that do not describe themselves.
