@@ -20,8 +20,8 @@ FULL_CLASSES = {
     "door knob": 775,
 }
 """Names of the full release with numbers; the last is none of the 150."""
-CITY = (24, 26, 7, 11)
-"""Cityscapes' labels of the first four shapes, the others 0: person, car, road, building."""
+CITY = (24, 26, 7, 11, 21, 23)
+"""Cityscapes' labels of the first six shapes, the others 0: person, car, road, building, vegetation, sky."""
 
 
 def write_scene_parsing(root: Path, split: str, count: int, first: int = 0) -> Path:

@@ -98,11 +98,11 @@ def test_the_full_release_trains_too(tmp_path):
     assert (_train("SamSegADE20K-v0", tmp_path, **kwargs) / "SamSegADE20K-v0.zip").is_file()
 
 
-def test_where_a_run_was_on_an_endless_split_its_evaluation_there_warns(run_folder):
-    report, told = _evaluate(run_folder, split="train")
+def test_where_a_run_was_on_an_endless_split_its_evaluation_there_warns(run_folder, tmp_path):
+    report, told = _evaluate(run_folder, split="train", out=tmp_path)
     assert report["images_trained_on"] is None
     assert "warning: some of the images" in told
-    assert _evaluate(run_folder)[0]["images_trained_on"] == 0
+    assert _evaluate(run_folder, out=tmp_path)[0]["images_trained_on"] == 0
 
 
 def _weights(run, env_id):
