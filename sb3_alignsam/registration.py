@@ -10,6 +10,8 @@ ENV_IDS: dict[str, dict[str, Any]] = {
     "SamSeg-v0": {},
     "SamSegShapes-v0": {"dataset": "shapes"},
     "SamSegCoco-v0": {"dataset": "coco"},
+    "SamSegADE20K-v0": {"dataset": "ade20k"},
+    "SamSegCityscapes-v0": {"dataset": "cityscapes"},
 }
 """Registered environments and the keywords that each one sets."""
 

@@ -4,5 +4,12 @@ from sb3_alignsam.callbacks.checkpoint import CheckpointCallback
 from sb3_alignsam.callbacks.evaluation import EvaluationCallback
 from sb3_alignsam.callbacks.maps import SimilarityPicturesCallback
 from sb3_alignsam.callbacks.metrics import ClickMetricsCallback
+from sb3_alignsam.callbacks.sampling import SamplingCallback
 
-__all__ = ["CheckpointCallback", "ClickMetricsCallback", "EvaluationCallback", "SimilarityPicturesCallback"]
+__all__ = [
+    "CheckpointCallback",
+    "ClickMetricsCallback",
+    "EvaluationCallback",
+    "SamplingCallback",
+    "SimilarityPicturesCallback",
+]

@@ -20,7 +20,7 @@ from sb3_alignsam.policies.foreign import Trust
 @click.command("eval", cls=PairsCommand)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--load-best", is_flag=True, help="The best model on dev, not the last one.")
-@click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
+@click.option("--split", help="Dataset split; else val (ADE20K: validation), of COCO the run's own.")
 @click.option("--episodes", default="200", show_default=True, help="How many, spread over the split; or all.")
 @click.option("--clicks", type=int, help="Clicks an episode; else the run's budget.")
 @click.option(

@@ -23,7 +23,7 @@ MAX_TILES = 16
 @click.option("--episodes", "-n", default=4, show_default=True, help="How many, spread over the split.")
 @click.option("--tiles", default=1, show_default=True, help="Episodes that one film shows side by side.")
 @click.option("--load-best", is_flag=True, help="The best model on dev, not the last one.")
-@click.option("--split", help="Dataset split; else val of shapes, or the run's own.")
+@click.option("--split", help="Dataset split; else val (ADE20K: validation), of COCO the run's own.")
 @click.option("--env-kwargs", multiple=True, metavar="KEY:VALUE ...", help="Replace keywords of the environment.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the films; else RUN/videos.")
 @click.option("--gif", type=click.Path(dir_okay=False, path_type=Path), help="Also write one animated picture of all.")

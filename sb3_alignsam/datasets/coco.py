@@ -112,6 +112,22 @@ class CocoDataset:
             raise IndexError(f"there is no episode {index}; the {self.split} split has {len(self)}")
         return self._read_sample(*self._pairs[index].tolist())
 
+    def pairs(self) -> np.ndarray:
+        """Image id and category id of each episode, (N, 2) int64."""
+        return self._pairs
+
+    def get_absent(self, index: int, choice: int) -> Sample:
+        """On the image of an episode, one of a target category without any annotation there, see `Dataset`."""
+        image_id = int(self._pairs[index, 0])
+        there = {annotation.category_id for annotation in self._content.annotations[image_id]}
+        absent = [identity for identity in np.unique(self._pairs[:, 1]).tolist() if identity not in there]
+        if not absent:
+            return self.get(index)
+        category_id = absent[choice % len(absent)]
+        image, name = self._read_image(image_id), self._content.categories[category_id]
+        empty = np.zeros((0, *image.shape[:2]), bool)
+        return Sample(image, name, category_id, empty, np.zeros(image.shape[:2], bool), image_id, ())
+
     def image_indices(self) -> list[int]:
         """The first episode of each image."""
         return self._starts.tolist()

@@ -8,12 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from sb3_alignsam.datasets.ade20k import Ade20kDataset
 from sb3_alignsam.datasets.base import Dataset
+from sb3_alignsam.datasets.cityscapes import CityscapesDataset
 from sb3_alignsam.datasets.coco import CocoDataset
 from sb3_alignsam.datasets.shapes import ShapesDataset
 from sb3_alignsam.errors import InputError
 
-DATASETS = ("shapes", "coco")
+IN_FILES = {
+    "coco": (CocoDataset, "train2017"),
+    "ade20k": (Ade20kDataset, "training"),
+    "cityscapes": (CityscapesDataset, "train"),
+}
+"""Datasets that lie in files, by name, with the split to train on."""
+DATASETS = ("shapes", *IN_FILES)
+REPORTED_SPLITS = {"shapes": "val", "ade20k": "validation", "cityscapes": "val"}
+"""What results are reported on, of datasets whose folders have that name wherever they come from."""
 Subset = Literal["all", "fit", "dev"]
 DEV_SHARE = 0.05
 """Share of a training split's images that is kept for choosing the best model."""
@@ -29,8 +39,8 @@ def load_dataset(
 ) -> Dataset:
     """Open a dataset.
 
-    :param name: ``shapes`` or ``coco``.
-    :param split: ``train``, ``dev`` or ``val`` for shapes; the folder's own name for coco. None: the training split.
+    :param name: one of `DATASETS`.
+    :param split: ``train``, ``dev`` or ``val`` for shapes; the folder's own name for others. None: the training split.
     :param subset: which part of it: ``all``; ``dev``, what the best model is chosen on: of shapes its own dev split, of
         other datasets `DEV_SHARE` of the images by a hash of their id; ``fit``: all but that.
     :param root: folder of a dataset that lies in files.
@@ -43,11 +53,12 @@ def load_dataset(
         if root is not None:
             raise InputError("dataset 'shapes' is drawn, it has no root; leave root out or use dataset:coco")
         return ShapesDataset("dev" if subset == "dev" else split or "train", categories)
-    if name == "coco":
+    if name in IN_FILES:
         if root is None:
-            raise InputError("dataset 'coco' needs the folder that holds it: root:FOLDER")
+            raise InputError(f"dataset '{name}' needs the folder that holds it: root:FOLDER")
         keep = None if subset == "all" else partial(_in_subset, subset == "dev")
-        return CocoDataset(root, split or "train2017", categories=categories, keep_image=keep)
+        kind, training = IN_FILES[name]
+        return kind(root, split or training, categories=categories, keep_image=keep)
     raise InputError(f"dataset '{name}' is not known; known: {', '.join(DATASETS)}")
 
 

@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +56,31 @@ def read_upright_stream(stream: BinaryIO, name: str) -> np.ndarray:
     if len(content) > MAX_BYTES:
         raise InputError(f"{name} holds more than {MAX_BYTES} bytes; make the image smaller")
     return _read(io.BytesIO(content), name, _to_upright_rgb)
+
+
+def read_label_map(path: str | os.PathLike[str], modes: Sequence[str]) -> np.ndarray:
+    """Read an image file whose pixels are numbers, exactly as they are stored; of a palette picture the indices.
+
+    :param path: as in `read_photograph`. :param modes: Pillow's names of what the pixels may be, such as ``L``.
+    :return: (H, W) or (H, W, 3), in the file's own integer type.
+    :raises InputError: as `read_photograph`; or its pixels are of another mode.
+    """
+
+    def convert(image: Image.Image) -> np.ndarray:
+        if image.mode not in modes:
+            raise InputError(
+                f"the label image {path} has pixels of mode {image.mode}; they must be {' or '.join(modes)}: export it "
+                "without colours or compression of its values"
+            )
+        return np.array(image)
+
+    return _read(_existing(path), str(path), convert)
+
+
+def photograph_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image file in pixels, by its header alone. :raises InputError: as `read_photograph`."""
+    height, width = _read(_existing(path), str(path), lambda image: np.array([image.height, image.width]))
+    return int(height), int(width)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

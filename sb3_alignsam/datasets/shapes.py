@@ -80,6 +80,20 @@ class ShapesDataset:
             raise IndexError(f"index {index} is outside 0..{len(self) - 1}")
         return self._sample(self._scene_number(index))
 
+    def pairs(self) -> np.ndarray | None:
+        """Image id and category id of each episode, (N, 2) int64; None: the train split has no end."""
+        if self.split == "train":
+            return None
+        numbers = np.array([self._scene_number(index) for index in range(len(self))], np.int64)
+        return np.stack([numbers + 1, numbers % len(CATEGORIES) + 1], axis=1)
+
+    def get_absent(self, index: int, choice: int) -> Sample:
+        """On the scene of an episode, one of a target category that is not on it, see `Dataset`."""
+        number = self._scene_number(index)
+        labels = self.scene(number).labels
+        absent = [target for target in self._targets if target not in labels]
+        return self._sample(number, absent[choice % len(absent)]) if absent else self.get(index)
+
     def scene(self, number: int) -> Scene:
         """The picture and all objects of one scene of this split, whatever its target."""
         return _fixed_scene(_SPLIT_SEEDS[self.split], number)
@@ -88,8 +102,9 @@ class ShapesDataset:
         group, place = divmod(index, len(self._targets))
         return group * len(CATEGORIES) + self._targets[place]
 
-    def _sample(self, number: int) -> Sample:
-        scene, target = self.scene(number), number % len(CATEGORIES)
+    def _sample(self, number: int, target: int | None = None) -> Sample:
+        """A scene with its own target, or with another one."""
+        scene, target = self.scene(number), number % len(CATEGORIES) if target is None else target
         chosen = np.flatnonzero(scene.labels == target)
         return Sample(
             image=scene.image,

@@ -11,6 +11,7 @@ import torch as th
 
 from sb3_alignsam.datasets.ahead import Ahead
 from sb3_alignsam.datasets.base import Dataset, Sample
+from sb3_alignsam.datasets.sampling import read_sample
 from sb3_alignsam.envs.episode import ClickEpisode
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures
@@ -39,7 +40,7 @@ class EpisodesAhead:
             return
         self._found = None
         # The dataset alone, so that workers need not import any network.
-        self._samples: Ahead[Sample] = Ahead(env.dataset.get, num_workers)
+        self._samples: Ahead[Sample] = Ahead(partial(read_sample, env.dataset), num_workers)
         if num_workers and env.features.cache is not None:
             env.features.take_fingerprints()
             self._threads = ThreadPoolExecutor(1, "sb3-alignsam-cache")
@@ -96,5 +97,5 @@ class SampleAndFeatures:
         return features
 
     def __call__(self, index: int) -> Found:
-        sample = self._dataset.get(index)
+        sample = read_sample(self._dataset, index)
         return sample, self._features.of(sample.image)

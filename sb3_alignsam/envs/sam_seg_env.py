@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
+from sb3_alignsam.datasets.sampling import Rule, Sampler, read_sample
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
 from sb3_alignsam.envs.episode_state import episode_state, restore_episode
@@ -55,13 +56,17 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     ``reset(options={"index": i})`` starts the dataset's fixed episode i; otherwise one is drawn.
     ``reset(options={"state": s})`` goes on where `state_dict` gave s, with the same draws to come. Every ``info`` holds
     ``iou``, ``dice`` (of the answer), ``last_iou`` (of the latest mask), ``predicted_iou``, ``image_id``, ``category``,
-    and after a step ``reward_terms``, the unweighted terms of the reward.
+    ``absent`` (whether the category is not on the image), and after a step ``reward_terms``, the unweighted terms of
+    the reward.
 
-    :param dataset: ``shapes``, ``coco`` or a `Dataset`.
+    :param dataset: ``shapes``, ``coco``, ``ade20k``, ``cityscapes`` or a `Dataset`.
     :param split: which split of it; None: the one to train on.
     :param subset: ``all`` of the split, or its ``fit`` or ``dev`` part (see `load_dataset`).
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
+    :param sampling: how they are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
+    :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
+        is right; to be learnt, it needs ``allow_stop``.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
     :param text_model: for similarity maps: ``tiny``, a folder, a name such as ``openai/clip-vit-base-patch16``, or a
@@ -95,6 +100,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         subset: Subset = "all",
         root: str | Path | None = None,
         categories: Sequence[str] | str | None = None,
+        sampling: Rule = "uniform",
+        absent_rate: float = 0.0,
         segmenter: str | Path | Segmenter = "tiny",
         checkpoint: str | None = None,
         text_model: str | Path | ClipSurgery | None = None,
@@ -126,6 +133,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             if isinstance(dataset, str)
             else dataset
         )
+        self.sampler = Sampler(self.dataset, sampling, absent_rate)
         if isinstance(segmenter, str | Path):
             segmenter = shared_segmenter(str(segmenter), checkpoint, device)
         self.segmenter: Segmenter = segmenter
@@ -177,6 +185,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         of the same image.
         """
         super().reset(seed=seed)
+        if seed is not None:
+            self.sampler.restart()
         state = (options or {}).get("state")
         if state is not None:
             self.restore_draws(state)
@@ -185,7 +195,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         episode = None if seed is not None or options else self.following_episode()
         if episode is None:
             index = (options or {}).get("index")
-            episode = self.fixed_episode(self.dataset.draw(self.np_random) if index is None else index)
+            episode = self.fixed_episode(self.sampler.draw(self.np_random) if index is None else index)
+            self.sampler.begin(drawn=index is None)
         self.begin(episode)
         return self.observe(), self.info()
 
@@ -200,8 +211,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         return None if self._episode is None else self._episode.next_object()
 
     def fixed_episode(self, index: int) -> ClickEpisode:
-        """The dataset's fixed episode `index`, fresh; the running one goes on untouched."""
-        sample = self.dataset.get(index)
+        """The dataset's fixed episode `index`, or one that was drawn, fresh; the running one goes on untouched."""
+        sample = read_sample(self.dataset, index)
         return self.new_episode(sample, self.features.of(sample.image), index)
 
     def new_episode(self, sample: Sample, features: ImageFeatures, index: int | None = None) -> ClickEpisode:
@@ -233,11 +244,23 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         """The running episode and the draws to come, as mappings, lists, numbers and arrays; between two steps."""
         episode = episode_state(self.episode)
         draws = self.np_random.bit_generator.state
-        return {"draws": draws, "steps": self._steps, "reward": self._reward, "episode": episode}
+        return {
+            "draws": draws,
+            "sampler": self.sampler.state_dict(),
+            "steps": self._steps,
+            "reward": self._reward,
+            "episode": episode,
+        }
 
     def restore_draws(self, state: Mapping[str, Any]) -> None:
         """Draw the same episodes from here on as the environment that gave `state`."""
         self.np_random.bit_generator.state = state["draws"]
+        if "sampler" in state:  # Checkpoints of 0.1 have none.
+            self.sampler.load_state_dict(state["sampler"])
+
+    def take_share(self, part: int, parts: int) -> None:
+        """Draw only images that no other of `parts` environments draws, see `Sampler.take_share`; before a reset."""
+        self.sampler.take_share(part, parts)
 
     def restore(self, state: Mapping[str, Any], episode: ClickEpisode) -> None:
         """Go on with the episode of a `state_dict`. :param episode: a fresh one of the same index."""
@@ -277,12 +300,15 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             turn.terms["gain"] = gain_term(score, turn.last, turn.best, self.gain_against)
         if terminated:
             turn.terms["final"] = score
+            if self.episode.index is not None:
+                self.sampler.note(self.episode.index, score)
         self._turn, self._reward = None, self.weights.total(turn.terms)
         return self._reward, terminated, self.info() | {"reward_terms": turn.terms}
 
     def twin(self) -> SamSegEnv:
         """Another environment of the same keywords that shares dataset and frozen networks, before its first reset."""
         twin = copy.copy(self)
+        twin.sampler = self.sampler.fresh()
         twin._episode = twin._turn = None
         twin._steps, twin._reward = 0, 0.0
         twin._np_random = twin._np_random_seed = None
@@ -326,4 +352,5 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             "predicted_iou": episode.answer.predicted_iou,
             "image_id": episode.sample.image_id,
             "category": episode.sample.category,
+            "absent": not len(episode.sample.instances),
         }

@@ -13,6 +13,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from sb3_alignsam.datasets.ahead import default_workers
+from sb3_alignsam.datasets.sampling import LAG
 from sb3_alignsam.envs.episode import ClickEpisode, click_together
 from sb3_alignsam.envs.episodes_ahead import EpisodesAhead, can_be_copied
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
@@ -21,8 +22,9 @@ from sb3_alignsam.errors import InputError
 
 AHEAD_BYTES = 64 * 2**20
 """About what the episodes that are loaded ahead may take together."""
-MOST_AHEAD = 8
-"""Episodes of one environment that are loaded ahead: as many as are played while the policy is updated, about."""
+MOST_AHEAD = LAG
+"""Episodes of one environment that are loaded ahead: about as many as are played while the policy is updated, and no
+more than `Sampler` lets be drawn ahead."""
 
 
 class _Drawn(NamedTuple):
@@ -72,6 +74,7 @@ class SamSegVecEnv(VecEnv):
         for row, seed in enumerate(self._seeds):
             if seed is not None:
                 gym.Env.reset(self.envs[row], seed=seed)
+                self.envs[row].sampler.restart()
                 self._next[row].clear()
         restored = self._restored()
         self._fill()
@@ -114,7 +117,7 @@ class SamSegVecEnv(VecEnv):
     def _draw(self, row: int) -> _Drawn:
         env = self.envs[row]
         before = env.np_random.bit_generator.state
-        return _Drawn(before, self._ahead.ask(env.dataset.draw(env.np_random)))
+        return _Drawn(before, self._ahead.ask(env.sampler.draw(env.np_random)))
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Each environment's `SamSegEnv.state_dict`, as if none of the episodes that wait had been drawn yet; `reset`
@@ -138,8 +141,10 @@ class SamSegVecEnv(VecEnv):
         episode = None if seeded or options else env.following_episode()
         if index is not None:
             episode = self._ahead.ask(index)()
+            env.sampler.begin(drawn=False)
         if episode is None:
             episode = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
+            env.sampler.begin(drawn=True)
         env.begin(episode)
         self.reset_infos[row] = env.info()
 

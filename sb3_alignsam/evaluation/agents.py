@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sb3_alignsam.datasets.loading import REPORTED_SPLITS
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.errors import InputError
@@ -65,7 +66,7 @@ def load_agent(
 ) -> LoadedAgent:
     """Load an agent for evaluation; nothing is unpickled but a zip of others that the user trusts.
 
-    :param run: run folder or zip. :param split: dataset split; None: ``val`` of shapes, else the run's own.
+    :param run: run folder or zip. :param split: dataset split; None: see `REPORTED_SPLITS`, of others the run's own.
     :param load_best: the best model on dev rather than the last one.
     :param env_kwargs: keywords that replace those of training. :param trust: of zips that do not describe themselves.
     :raises InputError: the run, the split or a keyword cannot be used.
@@ -77,8 +78,10 @@ def load_agent(
     dev_kwargs = {**kwargs, "split": description.env_kwargs.get("split"), "subset": "dev"}
     if split is not None:
         kwargs["split"] = split
-    elif {**ENV_IDS.get(description.env_id, {}), **kwargs}.get("dataset", "shapes") == "shapes":
-        kwargs["split"] = "val"
+    else:
+        dataset = {**ENV_IDS.get(description.env_id, {}), **kwargs}.get("dataset", "shapes")
+        if dataset in REPORTED_SPLITS:
+            kwargs["split"] = REPORTED_SPLITS[dataset]
     env = make_env(description.env_id, kwargs)
     if agent.reads_category and description.categories and list(env.dataset.categories) != description.categories:
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")

@@ -12,6 +12,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 import sb3_alignsam
+from sb3_alignsam.datasets.image_record import read_record
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import LoadedAgent, load_agent, make_clickers
@@ -35,7 +36,7 @@ OF_A_RUN = ("majority",)
 class Settings:
     """What is evaluated, and how.
 
-    :param split: None: ``val`` of shapes, else the run's own. :param load_best: the best model, not the last one.
+    :param split: None: see `load_agent`. :param load_best: the best model, not the last one.
     :param episodes: how many, spread evenly over the split; None: all. :param clicks: None: the run's budget.
     :param baselines: names; None: `DEFAULT_BASELINES`. :param env_kwargs: keywords that replace those of training.
     :param trust: of zips that do not describe themselves.
@@ -52,13 +53,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Played:
-    """One run's evaluation."""
+    """One run's evaluation. :param trained_on: how many of the images the run was trained on; None: it is not known."""
 
     agent: LoadedAgent
     files: ReportFiles
     parts: Parts
     ids: list[EpisodeId]
     records: list[Record]
+    trained_on: int | None
 
 
 def evaluate_run(
@@ -149,6 +151,7 @@ def _play(
     clicks = asked.clicks or agent.env.max_steps
     total = len(agent.env.dataset)
     indices = spread(total, total if asked.episodes is None else asked.episodes)
+    trained_on = _check_images(agent, indices, console)
     clickers = make_clickers(agent, asked.baselines, clicks, lambda line: console.print(line, soft_wrap=True))
     known = {record.name: record for record in shared if record.name not in ("agent", *OF_A_RUN)}
     new = [clicker for clicker in clickers if clicker.name not in known]
@@ -156,7 +159,24 @@ def _play(
     with tqdm(total=len(indices), disable=not progress, unit="episode") as bar:
         ids, records = evaluate(agent.env, new, indices, clicks, bar.update, parts)
     by_name = {**known, **{record.name: record for record in records}}
-    return _Played(agent, files, parts, ids, [by_name[clicker.name] for clicker in clickers])
+    return _Played(agent, files, parts, ids, [by_name[clicker.name] for clicker in clickers], trained_on)
+
+
+def _check_images(agent: LoadedAgent, indices: Sequence[int], console: Console) -> int | None:
+    """Warn where images that are to be evaluated are among those that the run was trained on, and count them."""
+    dataset = agent.env.dataset
+    record = read_record(agent.zip_path.parent / agent.description.env_id)
+    if record is None:
+        return None
+    shared = record.shared_with(dataset, indices)
+    if shared != 0:
+        number = "some" if shared is None else str(shared)
+        console.print(
+            f"warning: {number} of the images are ones that the run was trained on, so the figures say nothing of new "
+            f"images (dataset {dataset.name}, split {dataset.split}); name another with --split",
+            soft_wrap=True,
+        )
+    return shared
 
 
 def _key(agent: LoadedAgent, clickers: Sequence[Clicker], indices: Sequence[int], clicks: int) -> dict[str, Any]:
@@ -181,6 +201,7 @@ def _about(played: _Played) -> dict[str, Any]:
         "algo": description.algo,
         "policy": description.policy,
         "split": played.agent.env.dataset.split,
+        "images_trained_on": played.trained_on,
         "num_timesteps": description.num_timesteps,
         "imitation_steps": description.imitation_steps,
         "clicks": played.records[0].answer_iou.shape[1],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sb3_alignsam.datasets.image_record import ImageRecord, other_images
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.checkpoint import newest_checkpoint
 from sb3_alignsam.training.logs import cut_back
@@ -44,7 +45,8 @@ def resume(run: Path, changes: Mapping[str, Any], report: Callable[[str], None] 
         else:
             steps = checkpoint.state["model"]["num_timesteps"]
             report(f"resuming {run} at {steps} of {hyperparams.n_timesteps} steps, from {checkpoint.path.name}")
-        for line in differences(recorded.inner, current_versions(device, probe)):
+        images = ImageRecord.of(probe.dataset)
+        for line in differences(recorded.inner, current_versions(device, probe)) + other_images(recorded.inner, images):
             report(f"warning: not as when the run began, so that its last bits may differ: {line}")
         train_in(run, settings, hyperparams, probe, device, report, checkpoint)
     return run

@@ -22,8 +22,10 @@ from sb3_alignsam.callbacks import (
     CheckpointCallback,
     ClickMetricsCallback,
     EvaluationCallback,
+    SamplingCallback,
     SimilarityPicturesCallback,
 )
+from sb3_alignsam.datasets.image_record import ImageRecord, other_images
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
@@ -107,7 +109,9 @@ def train(
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
     versions = current_versions(device, probe)
     write_versions(folder, settings.env_id, versions)
-    for line in [] if repeats is None else differences(repeats, versions):
+    images = ImageRecord.of(probe.dataset)
+    images.write(folder / settings.env_id)
+    for line in [] if repeats is None else differences(repeats, versions) + other_images(repeats, images):
         report(f"not as in the run that is repeated: {line}")
     with alone(folder, settings.env_id):
         train_in(folder, settings, hyperparams, probe, device, report)
@@ -283,6 +287,7 @@ def _callbacks(
             at_start=settings.imitate > 0,
         ),
         ClickMetricsCallback(),
+        SamplingCallback(),
     ]
     if keeps_maps:
         callbacks.append(SimilarityPicturesCallback())

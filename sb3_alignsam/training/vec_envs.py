@@ -34,7 +34,7 @@ def make_vec_env(
     monitor_folder: Path | None,
     env: SamSegEnv | None = None,
 ) -> VecEnv:
-    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i``.
+    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i`` and has its own share of images.
 
     :param kind: ``batched``: a `SamSegVecEnv`; ``subproc``: each in a process with one thread; ``dummy``: one after the
         other in this process. The last two under `EpisodeFeatures`.
@@ -57,6 +57,8 @@ def make_vec_env(
         maker = partial(_make_one, env_id, env_kwargs, kind == "subproc")
         makers: list[Callable[[], gym.Env]] = [partial(maker, file) for file in files]
         vec_env = EpisodeFeatures((DummyVecEnv if kind == "dummy" else TellingSubprocVecEnv)(makers))
+    for part in range(n_envs):
+        vec_env.env_method("take_share", part, n_envs, indices=part)
     vec_env.seed(seed)
     return vec_env
 

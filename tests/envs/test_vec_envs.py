@@ -86,6 +86,34 @@ def test_an_observation_that_was_handed_out_is_never_written_again(kind):
         assert all(np.array_equal(ours[key], before[key]) for key in before)
 
 
+def _numbers(kind, kwargs, root):
+    """What is drawn where every environment has its own share of a folder's images."""
+    kwargs = {**kwargs, "dataset": "coco", "root": str(root), "split": "val", "max_steps": 1, "cache": False}
+    vec_env = KINDS[kind](kwargs)
+    for part in range(ENVS):
+        vec_env.env_method("take_share", part, ENVS, indices=part)
+    vec_env.seed(5)
+    vec_env.reset()
+    seen = []
+    for step in range(25):
+        infos = vec_env.step(np.full(ENVS, 200 + step))[3]
+        seen.append([(int(info["image_id"]), info["category"], info["absent"]) for info in infos])
+    vec_env.close()
+    return seen
+
+
+RULES = [{"sampling": "hard", "absent_rate": 0.3}, {"sampling": "balanced"}, {"sampling": "hard", "target": "instance"}]
+
+
+@pytest.mark.parametrize("kwargs", RULES)
+def test_the_same_episodes_are_drawn_by_every_rule(kwargs, photographs):
+    expected = _numbers("dummy", kwargs, photographs)
+    images = [{row[part][0] for row in expected} for part in range(ENVS)]
+    assert not any(images[one] & images[other] for one, other in ((0, 1), (0, 2), (1, 2)))
+    for kind in ("batched", "batched, ahead", "subproc"):
+        assert _numbers(kind, kwargs, photographs) == expected
+
+
 def test_several_objects_of_a_picture_follow_one_another_as_in_one_environment():
     kwargs = {"target": "instance", "max_steps": 2, "split": "dev"}
     frames = [_play(KINDS[kind](kwargs), 8) for kind in ("plain", "batched, ahead")]

@@ -34,7 +34,9 @@ def test_the_run_folder_is_laid_out_as_rl_zoo3_does(run_folder):
     assert run_folder.parent.name == "maskable_ppo"
     files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     expected = {"SamSegShapes-v0.zip", "best_model.zip", "evaluations.npz", "0.monitor.csv", "1.monitor.csv"}
-    expected |= {f"SamSegShapes-v0/{name}" for name in ("config.yml", "args.yml", "command.txt", "versions.yml")}
+    expected |= {
+        f"SamSegShapes-v0/{name}" for name in ("config.yml", "args.yml", "command.txt", "versions.yml", "images.json")
+    }
     assert expected <= files
     assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "config.yml").read_text())["n_envs"] == 2
     assert yaml.safe_load((run_folder / "SamSegShapes-v0" / "args.yml").read_text())["algo"] == "maskable_ppo"
@@ -53,7 +55,14 @@ def test_tensorboard_gets_training_and_click_figures(run_folder):
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"rollout/ep_rew_mean", "rollout/iou", "reward/gain", "eval/miou_at_5", "train/loss"} <= tags
+    assert {
+        "rollout/ep_rew_mean",
+        "rollout/iou",
+        "reward/gain",
+        "sampling/images",
+        "eval/miou_at_5",
+        "train/loss",
+    } <= tags
     assert events.Scalars("train/loss")[-1].step == 64  # the last update's figures are not lost
 
 
