@@ -35,9 +35,9 @@ class CocoDataset:
     :param min_area: least stated `area` of a usable instance, in pixels², 0 or more.
     :param categories: names of the categories that may be targets (None: all), as for `configure_targets`.
     :param keep_image: whether the image of an id belongs to this part of the split; None: every image does.
-    :param lenient: leave out, with a warning of how many, records that cannot be used, and images whose file is missing,
-        is no JPEG or PNG or has not the stated size. Every photograph's header is read for that, which takes some tenth
-        of a millisecond each. Else the first such record refuses the dataset, and such a photograph its episodes.
+    :param lenient: leave out, with a warning of how many, records that cannot be used, and images whose file is
+        missing, is no JPEG or PNG or has not the stated size; every photograph's header is read for that, in some
+        tenth of a millisecond. Else the first such record refuses the dataset, and such a photograph its episodes.
     :raises InputError: a file or folder is missing or malformed, a category is unknown, or no episode is left.
     """
 
@@ -171,9 +171,8 @@ class CocoDataset:
         return pairs
 
     def _read_sample(self, image_id: int, category_id: int) -> Sample:
-        entry = self._content.image(image_id)
-        image = self._images.read(image_id, entry)
-        size = entry.height, entry.width
+        image = self._read_image(image_id)
+        size = image.shape[:2]
         annotations = [each for each in self._content.annotations(image_id) if each.category_id == category_id]
         usable = [each for each in annotations if self._is_usable(each)]
         masks = [(each.id, self._mask(each, size)) for each in usable]
@@ -193,9 +192,13 @@ class CocoDataset:
         ids = tuple(identity for identity, _ in masks)
         return Sample(image, self._content.categories[category_id], category_id, instances, ignore, image_id, ids)
 
-    def _mask(self, annotation: CocoAnnotation, size: tuple[int, int]) -> np.ndarray:
+    def _read_image(self, image_id: int) -> np.ndarray:
+        """The photograph, (H, W, 3) uint8, once it is what the annotation file states."""
+        return self._images.read(image_id, self._content.image(image_id))
+
+    def _mask(self, annotation: CocoAnnotation, size: tuple[int, ...]) -> np.ndarray:
         source = f"{self.annotation_file}: annotation {annotation.id}"
-        return decode_segmentation(self._content.segmentation(annotation), *size, source)
+        return decode_segmentation(self._content.segmentation(annotation), size[0], size[1], source)
 
 
 def _first_of_each_image(pairs: np.ndarray) -> np.ndarray:

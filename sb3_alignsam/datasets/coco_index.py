@@ -43,8 +43,8 @@ def open_annotations(path: Path, lenient: bool = False) -> CocoTable:
 
     :param path: an existing file.
     :param lenient: leave out records that cannot be used, and warn of how many, rather than refuse the file.
-    :raises DatasetError: it is no JSON, lacks a part, or (not `lenient`) has a record that cannot be used; the first one
-        is named.
+    :raises DatasetError: it is no JSON, lacks a part, or, unless `lenient`, has a record that cannot be used: the first
+        one is named.
     """
     table = _open_index(path) if _size(path) >= MIN_BYTES else None
     if table is None or (table.skipped and not lenient):

@@ -128,7 +128,7 @@ def _check_encoding(file: JsonFile) -> None:
 
 def _as_json(text: bytes) -> bytearray:
     """The same text with NaN, Infinity and half characters, which Python's json writes, replaced by as many bytes
-    that every decoder takes. What they stand in is then looked at in the original."""
+    that every decoder takes and no check does: texts that begin with n, and control characters."""
     changed = bytearray(text)
     for token in _TOKEN.finditer(text):
         start, end = token.span()
@@ -137,5 +137,5 @@ def _as_json(text: bytes) -> bytearray:
         elif b"\\" in token.group():
             for escape in _ESCAPE.finditer(token.group()):
                 if escape.group(1):
-                    changed[start + escape.start() : start + escape.end()] = rb"\ufffd"
+                    changed[start + escape.start() : start + escape.end()] = rb"\u0000"
     return changed

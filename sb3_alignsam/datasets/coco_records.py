@@ -64,8 +64,8 @@ class Reader:
         :param check: yields what is wrong with one that msgspec refuses.
         """
         decode = msgspec.json.Decoder(kind).decode
-        # Taken from the list one by one, so that what is done with is given back.
-        for self.index, raw in enumerate(self.file.entries(self.key)):
+        for index, raw in enumerate(self.file.entries(self.key)):
+            self.index = index
             try:
                 record = decode(raw)
             except (msgspec.MsgspecError, RecursionError) as error:
@@ -159,7 +159,7 @@ def text_faults(entry: dict[str, Any], key: str) -> Iterator[Fault]:
 
 def is_usable(text: str) -> bool:
     return bool(text) and (
-        text.isascii() and text.isprintable()
+        (text.isascii() and text.isprintable())
         or not any(unicodedata.category(letter) in _UNUSABLE_CHARACTERS for letter in text)
     )
 
@@ -170,5 +170,3 @@ def leaves_folder(file_name: str) -> bool:
         return False
     paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
     return any(path.anchor or ".." in path.parts for path in paths)
-
-

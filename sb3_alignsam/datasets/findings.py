@@ -52,14 +52,16 @@ class Finding(NamedTuple):
         value = "" if fault.value is None and not fault.place else _printable(short(fault.value))
         if identity is not None and type(identity) is not int:
             identity = _printable(short(identity))
-        return cls(
-            fault.level, fault.kind, _printable(str(file)), place + fault.place, identity, value, fault.message
-        )
+        return cls(fault.level, fault.kind, _printable(str(file)), place + fault.place, identity, value, fault.message)
+
+    def inside(self) -> str:
+        """In a line, for somebody who knows which file it is about."""
+        which = "" if self.id is None else f" (id {self.id})"
+        where = f"{self.place}{which}: " if self.place else ""
+        return f"{where}{_printable(self.message)}"
 
     def __str__(self) -> str:
-        where = f": {self.place}" if self.place else ""
-        which = "" if self.id is None else f" (id {self.id})"
-        return f"{self.file}{where}{which}: {_printable(self.message)}"
+        return f"{self.file}: {self.inside()}"
 
 
 class DatasetError(InputError):
