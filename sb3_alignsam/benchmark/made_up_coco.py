@@ -10,7 +10,7 @@ import numpy as np
 
 IMAGES, ANNOTATIONS = 118_287, 860_001
 """As many as instances_train2017.json has."""
-_HEIGHT, _WIDTH = 480, 640
+HEIGHT, WIDTH = 480, 640
 _SHAPES = 4096
 """Outlines, and a hundredth as many run lengths, that annotations are made of."""
 _CATEGORIES = 80
@@ -49,7 +49,7 @@ def _image(identity: int) -> str:
     name = f"{identity:012d}.jpg"
     return (
         f'{{"license": 3, "file_name": "{name}", "coco_url": "http://images.cocodataset.org/train2017/{name}", '
-        f'"height": {_HEIGHT}, "width": {_WIDTH}, "date_captured": "2013-11-14 11:18:45", '
+        f'"height": {HEIGHT}, "width": {WIDTH}, "date_captured": "2013-11-14 11:18:45", '
         f'"flickr_url": "http://farm9.staticflickr.com/8186/{identity:010d}_e8f2f19db0_z.jpg", "id": {identity}}}'
     )
 
@@ -67,9 +67,9 @@ def _outline(rng: np.random.Generator) -> tuple[str, str, str]:
     count = int(rng.integers(4, 43))
     radius = rng.uniform(6, 220) * rng.uniform(0.7, 1, count)
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    centre = rng.uniform(0, (_WIDTH, _HEIGHT))
+    centre = rng.uniform(0, (WIDTH, HEIGHT))
     points = centre + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    points = points.clip(0, (_WIDTH, _HEIGHT)).round(2)
+    points = points.clip(0, (WIDTH, HEIGHT)).round(2)
     x, y = points.T
     area = abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
     return json.dumps([points.ravel().tolist()]), json.dumps(area), _box(points)
@@ -77,10 +77,10 @@ def _outline(rng: np.random.Generator) -> tuple[str, str, str]:
 
 def _crowd(rng: np.random.Generator) -> tuple[str, str, str]:
     """Run lengths down the columns, as many as those of a crowd."""
-    edges = np.sort(rng.choice(_HEIGHT * _WIDTH - 1, 800, replace=False)) + 1
-    counts = np.diff(edges, prepend=0, append=_HEIGHT * _WIDTH).tolist()
-    runs: dict[str, Any] = {"counts": counts, "size": [_HEIGHT, _WIDTH]}
-    return json.dumps(runs), str(sum(counts[1::2])), _box(np.array([[0, 0], [_WIDTH, _HEIGHT]]))
+    edges = np.sort(rng.choice(HEIGHT * WIDTH - 1, 800, replace=False)) + 1
+    counts = np.diff(edges, prepend=0, append=HEIGHT * WIDTH).tolist()
+    runs: dict[str, Any] = {"counts": counts, "size": [HEIGHT, WIDTH]}
+    return json.dumps(runs), str(sum(counts[1::2])), _box(np.array([[0, 0], [WIDTH, HEIGHT]]))
 
 
 def _box(points: np.ndarray) -> str:

@@ -62,7 +62,7 @@ class CocoDataset:
         self.annotation_file = _find_annotations(Path(root), split, annotations)
         self.image_folder = find_images(Path(root), split)
         self._lenient = lenient
-        self._content = open_annotations(self.annotation_file, lenient)
+        self.table = open_annotations(self.annotation_file, lenient)
         self._images = ImageFolder(self.image_folder, self.annotation_file)
         self._usable = self._usable_pairs(keep_image)
         if lenient:
@@ -73,12 +73,12 @@ class CocoDataset:
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of all categories of the annotation file, by ascending category id."""
-        return tuple(self._content.categories.values())
+        return tuple(self.table.categories.values())
 
     @property
     def category_ids(self) -> tuple[int, ...]:
         """COCO's ids of `categories`, in the same order."""
-        return tuple(self._content.categories)
+        return tuple(self.table.categories)
 
     def __len__(self) -> int:
         """Number of (image, target category) pairs under the configured targets."""
@@ -93,7 +93,7 @@ class CocoDataset:
         self._pairs = self._pairs_of(categories)
         self._starts = _first_of_each_image(self._pairs)
         targets = self.categories if categories is None else categories
-        ids = [identity for identity, name in self._content.categories.items() if name in targets]
+        ids = [identity for identity, name in self.table.categories.items() if name in targets]
         return ids, np.unique(self._pairs[:, 0]).tolist()
 
     def draw(self, rng: np.random.Generator) -> int:
@@ -129,7 +129,7 @@ class CocoDataset:
 
     def _usable_pairs(self, keep_image: Callable[[int], bool] | None) -> np.ndarray:
         """Image id and category id of every possible episode, in order, (N, 2) int64."""
-        columns = self._content.columns
+        columns = self.table.columns
         image_ids = np.repeat(columns.image_ids, np.diff(columns.ends, prepend=0))
         usable = ~columns.crowds & (columns.areas >= self.min_area)
         if keep_image is not None:
@@ -144,7 +144,7 @@ class CocoDataset:
         missing = []
         for image_id in np.unique(pairs[:, 0]).tolist():
             try:
-                self._images.check(image_id, self._content.image(image_id))
+                self._images.check(image_id, self.table.image(image_id))
             except InputError as error:
                 missing.append(image_id)
                 reason = error
@@ -161,7 +161,7 @@ class CocoDataset:
         pairs, wanted = self._usable, "any category"
         if categories is not None:
             names = check_categories(categories, self.categories, str(self.annotation_file))
-            ids = [identity for identity, name in self._content.categories.items() if name in names]
+            ids = [identity for identity, name in self.table.categories.items() if name in names]
             pairs, wanted = pairs[np.isin(pairs[:, 1], ids)], f"the categories asked for ({', '.join(names)})"
         if not len(pairs):
             raise InputError(
@@ -173,7 +173,7 @@ class CocoDataset:
     def _read_sample(self, image_id: int, category_id: int) -> Sample:
         image = self._read_image(image_id)
         size = image.shape[:2]
-        annotations = [each for each in self._content.annotations(image_id) if each.category_id == category_id]
+        annotations = [each for each in self.table.annotations(image_id) if each.category_id == category_id]
         usable = [each for each in annotations if self._is_usable(each)]
         masks = [(each.id, self._mask(each, size)) for each in usable]
         for (identity, mask), each in zip(masks, usable, strict=True):
@@ -190,15 +190,15 @@ class CocoDataset:
                 ignore |= self._mask(each, size)
         ignore &= ~instances.any(axis=0)
         ids = tuple(identity for identity, _ in masks)
-        return Sample(image, self._content.categories[category_id], category_id, instances, ignore, image_id, ids)
+        return Sample(image, self.table.categories[category_id], category_id, instances, ignore, image_id, ids)
 
     def _read_image(self, image_id: int) -> np.ndarray:
         """The photograph, (H, W, 3) uint8, once it is what the annotation file states."""
-        return self._images.read(image_id, self._content.image(image_id))
+        return self._images.read(image_id, self.table.image(image_id))
 
     def _mask(self, annotation: CocoAnnotation, size: tuple[int, ...]) -> np.ndarray:
         source = f"{self.annotation_file}: annotation {annotation.id}"
-        return decode_segmentation(self._content.segmentation(annotation), size[0], size[1], source)
+        return decode_segmentation(self.table.segmentation(annotation), size[0], size[1], source)
 
 
 def _first_of_each_image(pairs: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ class Checked:
     """What was found in one part of a dataset, such as an annotation file.
 
     :param kind: of dataset. :param path: of the part. :param findings: all that is wrong.
-    :param images: where its photographs were looked at; None: nowhere. :param records: how many there are, by what they are called.
+    :param images: where its photographs were looked at; None: nowhere.
+    :param records: how many there are, by what they are called.
     :param unusable_images: ids of images whose files cannot be used. :param unreadable: nothing of it can be read.
     """
 

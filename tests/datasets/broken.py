@@ -33,13 +33,15 @@ Content = dict[str, Any]
 
 class Broken(NamedTuple):
     """:param kind: of finding that tells of it. :param change: puts it into the content, or into the written folder.
-    :param level: of the finding. :param whole: nothing else can be found besides."""
+    :param level: of the finding. :param whole: nothing else can be found besides.
+    :param place: of the image and the annotation that it needs."""
 
     kind: str
     change: Callable[[Content], object] | Callable[[Path], object]
     level: str = "error"
     whole: bool = False
     in_folder: bool = False
+    place: int = 0
 
 
 def sound() -> Content:
@@ -65,22 +67,25 @@ def sound() -> Content:
     }
 
 
-def write(root: Path, content: Content, photographs: Path) -> Path:
-    """The dataset in its layout, with links to the photographs' bytes."""
+def write(root: Path, content: Content, photographs: Path, places: set[int]) -> None:
+    """The dataset in its layout, no more of it than images and annotations at some places."""
     (root / "annotations").mkdir(parents=True)
-    shutil.copytree(photographs, root / "train")
-    path = root / "annotations" / "instances_train.json"
-    path.write_text(json.dumps(content))
-    return path
+    (root / "train").mkdir()
+    for place in places:
+        suffix = "png" if place % 2 else "jpg"
+        shutil.copy(photographs / f"one.{suffix}", root / "train" / f"{place + 1}.{suffix}")
+    for key in ("images", "annotations"):
+        if isinstance(content.get(key), list):
+            content[key] = [content[key][place] for place in sorted(places)]
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
 
 
 def make_photographs(folder: Path) -> Path:
+    """One of each format."""
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     for suffix in ("jpg", "png"):
         Image.fromarray(pixels).save(folder / f"one.{suffix}")
-    for each in range(1, 81):
-        shutil.copy(folder / f"one.{'jpg' if each % 2 else 'png'}", folder / f"{each}.{'jpg' if each % 2 else 'png'}")
     return folder
 
 
@@ -94,17 +99,17 @@ def _entry(key: str, kind: str, level: str = "error", **values: Any) -> Broken:
     def change(content: Content) -> None:
         content[key][place] |= values
 
-    return Broken(kind, change, level)
+    return Broken(kind, change, level, place=0 if key == "categories" else place)
 
 
 def _without(key: str, kind: str, field: str) -> Broken:
     place = next(_places)
-    return Broken(kind, lambda content: content[key][place].pop(field))
+    return Broken(kind, lambda content: content[key][place].pop(field), place=place)
 
 
 def _instead(key: str, value: Any) -> Broken:
     place = next(_places)
-    return Broken("record", lambda content: content[key].__setitem__(place, value))
+    return Broken("record", lambda content: content[key].__setitem__(place, value), place=place)
 
 
 def _segmentation(kind: str, value: Any, level: str = "error") -> Broken:
@@ -142,9 +147,10 @@ def _json(kind: str, change: Callable[[bytes], bytes]) -> Broken:
 
 def _photograph(kind: str, change: Callable[[Path], object], suffix: str = "png") -> Broken:
     place = next(_places)
-    while (place % 2 == 1) != (suffix == "jpg"):
+    while (place % 2 == 1) != (suffix == "png"):
         place = next(_places)
-    return _file(kind, lambda root: change(root / "train" / f"{place}.{suffix}"))
+    change_it = lambda root: change(root / "train" / f"{place + 1}.{suffix}")  # noqa: E731
+    return Broken(kind, change_it, in_folder=True, place=place)
 
 
 def _header(path: Path) -> None:
@@ -194,7 +200,7 @@ FAULTS: dict[str, Broken] = {
     "file name with a line end": _entry("images", "field", file_name="a\nb.png"),
     "file name of half a character": _entry("images", "field", file_name="\ud800.png"),
     "file name too long": _entry("images", "image", file_name="x" * 5000 + ".png"),
-    "file name twice": _entry("images", "duplicate-name", "warning", file_name="79.jpg"),
+    "file name twice": _entry("images", "duplicate-name", "warning", file_name="80.png"),
     "category id 0": _entry("categories", "id", id=0),
     "category without name": Broken("field", lambda content: content["categories"][5].pop("name")),
     "category name twice": Broken(
@@ -277,7 +283,7 @@ def break_dataset(root: Path, names: list[str], photographs: Path) -> None:
     for name in names:
         if not FAULTS[name].in_folder:
             FAULTS[name].change(content)  # type: ignore[arg-type]
-    write(root, content, photographs)
+    write(root, content, photographs, {0, 79} | {FAULTS[name].place for name in names})
     for name in names:
         if FAULTS[name].in_folder:
             FAULTS[name].change(root)  # type: ignore[arg-type]
@@ -312,7 +318,7 @@ def read_in_every_way(root: Path) -> dict[str, Any]:
 
 def _limit() -> None:
     """Memory of this process: what it has now, with all libraries loaded, and `BYTES` more."""
-    import sb3_alignsam.datasets.coco_repair  # noqa: F401
+    import sb3_alignsam.datasets.coco_repair
     import sb3_alignsam.datasets.validation  # noqa: F401
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
