@@ -48,7 +48,7 @@ def _workers(root: str, split: str, count: int) -> dict[str, Any]:
 
 
 def _private_growth(pickled: bytes) -> int:
-    """Memory that no other process shares, after the dataset has arrived and every column has been read, less before."""
+    """Memory that no other process shares: after the dataset has come and every column was read, less before."""
     import pickle
 
     import sb3_alignsam.datasets.coco  # noqa: F401
@@ -61,21 +61,19 @@ def _private_growth(pickled: bytes) -> int:
 
 
 def _samples(root: str, split: str, count: int, size: int) -> dict[str, Any]:
-    """Milliseconds of each of `count` samples: photograph, masks, and the photograph resized to SAM's `size`."""
-    import cv2
+    """Seconds of each of `count` samples: photograph, masks, and the photograph as SAM's input of side `size`."""
     import numpy as np
 
     from sb3_alignsam.datasets.coco import CocoDataset
+    from sb3_alignsam.perception.geometry import letterbox
 
-    cv2.setNumThreads(1)
     dataset = CocoDataset(root, split)
     indices = np.random.default_rng(0).integers(len(dataset), size=count + WARM_UP)
     seconds, masks = [], []
     for index in indices.tolist():
         start = time.perf_counter(), time.process_time()
         sample = dataset.get(index)
-        scale = size / max(sample.image.shape[:2])
-        cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        letterbox(sample.image, size)
         seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
         masks.append(len(sample.instances))
     wall, cpu = zip(*seconds[WARM_UP:], strict=True)

@@ -1,4 +1,4 @@
-"""A corpus of broken datasets: a small sound one in COCO's layout, and faults that are put into it one or two at a time.
+"""A corpus of broken datasets: a small sound one in COCO's layout, with one or two faults put into it.
 
 Run as a program it makes each case that standard input names, reads it in every way, and writes what came of it as a
 line of JSON. Its memory and each case's processor time are limited, so that a crash, a hang or greed is seen.
