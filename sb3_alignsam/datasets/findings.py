@@ -50,7 +50,7 @@ class Finding(NamedTuple):
     def of(cls, fault: Fault, file: Path, place: str = "", identity: Any = None) -> Finding:
         """A fault at its place: the record at the JSON path `place` of `file`."""
         value = "" if fault.value is None and not fault.place else _printable(short(fault.value))
-        if identity is not None and type(identity) is not int:
+        if identity is not None and (type(identity) is not int or identity.bit_length() > 64):
             identity = _printable(short(identity))
         return cls(fault.level, fault.kind, _printable(str(file)), place + fault.place, identity, value, fault.message)
 

@@ -26,6 +26,7 @@ def load_dataset(
     subset: Subset = "all",
     root: str | Path | None = None,
     categories: Sequence[str] | str | None = None,
+    lenient: bool = False,
 ) -> Dataset:
     """Open a dataset.
 
@@ -35,6 +36,7 @@ def load_dataset(
         other datasets `DEV_SHARE` of the images by a hash of their id; ``fit``: all but that.
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
+    :param lenient: leave out what cannot be used of a COCO folder, see `CocoDataset`.
     :raises InputError: a name, path or category cannot be used.
     """
     if isinstance(categories, str):
@@ -47,7 +49,7 @@ def load_dataset(
         if root is None:
             raise InputError("dataset 'coco' needs the folder that holds it: root:FOLDER")
         keep = None if subset == "all" else partial(_in_subset, subset == "dev")
-        return CocoDataset(root, split or "train2017", categories=categories, keep_image=keep)
+        return CocoDataset(root, split or "train2017", categories=categories, keep_image=keep, lenient=lenient)
     raise InputError(f"dataset '{name}' is not known; known: {', '.join(DATASETS)}")
 
 

@@ -62,6 +62,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param subset: ``all`` of the split, or its ``fit`` or ``dev`` part (see `load_dataset`).
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
+    :param lenient: leave out what cannot be used of a COCO folder, rather than refuse it.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
     :param text_model: for similarity maps: ``tiny``, a folder, a name such as ``openai/clip-vit-base-patch16``, or a
@@ -95,6 +96,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         subset: Subset = "all",
         root: str | Path | None = None,
         categories: Sequence[str] | str | None = None,
+        lenient: bool = False,
         segmenter: str | Path | Segmenter = "tiny",
         checkpoint: str | None = None,
         text_model: str | Path | ClipSurgery | None = None,
@@ -122,7 +124,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         check_whole("max_steps", max_steps, 1, MAX_STEPS)
         check_whole("render_size", render_size, 32, 2048)
         self.dataset = (
-            load_dataset(dataset, split, subset=subset, root=root, categories=categories)
+            load_dataset(dataset, split, subset=subset, root=root, categories=categories, lenient=lenient)
             if isinstance(dataset, str)
             else dataset
         )

@@ -26,7 +26,7 @@ from sb3_alignsam.policies.foreign import Agent, Trust, open_agent
 from sb3_alignsam.policies.loading import find_zip, is_maskable
 from sb3_alignsam.registration import ENV_IDS
 
-FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "render_mode")
+FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "lenient", "render_mode")
 """Keywords of training that say nothing about a photograph of the user's own."""
 MOSTLY = 0.5
 """Share of a mask from which it counts as that of an object found before."""

@@ -187,7 +187,7 @@ FAULTS: dict[str, Broken] = {
     "image id 0": _entry("images", "id", id=0),
     "image id of text": _entry("images", "id", id="7"),
     "image id too large": _entry("images", "id", id=10**30),
-    "image id of 5000 digits": _entry("images", "record", id=10**4299),
+    "image id of 4300 digits": _entry("images", "id", id=10**4299),
     "image id twice": _entry("images", "id", id=80),
     "image without id": _without("images", "id", "id"),
     "image without height": _without("images", "field", "height"),
