@@ -164,7 +164,7 @@ def _header(path: Path) -> None:
 
 
 def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 5])
 
 
 def _link_out(path: Path) -> None:
@@ -254,8 +254,8 @@ FAULTS: dict[str, Broken] = {
     "JSON with more behind": _json("json", lambda text: text + b"]"),
     "JSON nested": _json("json", lambda text: b'{"info": ' + b"[" * 200_000 + text),
     "JSON of zeros": _json("json", lambda text: bytes(len(text))),
-    "UTF-16": _json("encoding", lambda text: text.decode().encode("utf-16")),
-    "UTF-16 without a mark": _json("json", lambda text: text.decode().encode("utf-16-le")),
+    "UTF-16": _json("encoding", lambda text: text.decode("latin-1").encode("utf-16")),
+    "UTF-16 without a mark": _json("json", lambda text: text.decode("latin-1").encode("utf-16-le")),
     "Latin-1": _json("encoding", lambda text: text.replace(b"thing 1", b"th\xefng 1")),
     "photograph missing": _photograph("image", Path.unlink),
     "photograph of 0 bytes": _photograph("image", lambda path: path.write_bytes(b"")),
