@@ -29,8 +29,8 @@ def write_made_up(path: Path, images: int = IMAGES, annotations: int = ANNOTATIO
     with path.open("w") as file:
         file.write('{"info": {"description": "made up"}, "licenses": [], "images": [')
         for start in range(0, images, _CHUNK):
-            rows = range(start, min(images, start + _CHUNK))
-            file.write(", " * (start > 0) + ", ".join(_image(row + 1) for row in rows))
+            identities = range(start + 1, min(images, start + _CHUNK) + 1)
+            file.write(", " * (start > 0) + ", ".join(_image(each) for each in identities))
         file.write('], "annotations": [')
         for start in range(0, annotations, _CHUNK):
             count = min(annotations - start, _CHUNK)

@@ -79,7 +79,7 @@ class JsonFile:
             except msgspec.ValidationError:
                 raise
             except msgspec.DecodeError:
-                text = _as_json(text)
+                text = _as_json(self.data)
                 self._base = _address(text)
                 return text, self._top(text)
         except msgspec.ValidationError as error:
