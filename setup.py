@@ -57,6 +57,7 @@ setup(
         "matplotlib>=3.9",
         "mlflow>=3.0",
         "moviepy>=2.1",
+        "msgspec>=0.19",
         "numpy>=2.0",
         "opencv-python>=4.10",
         "pillow>=10.0",
@@ -76,6 +77,7 @@ setup(
     extras_require={
         "dev": [
             "build>=1.2",
+            "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=8.0",
             "pytest-xdist>=3.6",

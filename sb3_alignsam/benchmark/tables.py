@@ -26,6 +26,11 @@ of limit: of what bare calls of the same process would allow, one after the
   other, every core free for each. memory: most of all processes together,
   what they share counted once (PSS)."""
 
+DATA_LEGEND = """\
+processor: seconds of one core, whatever else the machine does. memory: most of
+the process, libraries included; of a worker: what no other process shares.
+sample: median (quartiles) of decoding, resizing for SAM and building masks."""
+
 
 def print_perception(figures: dict[str, Any], console: Console) -> None:
     """Show what `benchmark_perception` found."""
@@ -71,6 +76,25 @@ def print_train(figures: dict[str, Any], console: Console) -> None:
         table.add_row(name, *(cell(row) for row in rows))
     console.print(table)
     console.print(f"\n{TRAIN_LEGEND}", highlight=False)
+
+
+def print_data(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_data` found."""
+    _print_machine(figures, console, "one process each")
+    said = f"{figures['images']:,} images, {figures['annotations']:,} annotations, {_megabytes(figures['json_bytes'])}"
+    console.print(f"\n{said} of JSON, index {_megabytes(figures['index_bytes'])}, made up", highlight=False)
+    table = _columns("", "time", "processor", "memory")
+    for name, part in (("opened the first time", "first"), ("opened from its index", "again")):
+        row = figures["open"][part]
+        times = (f"{_short(row[key])} s" for key in ("seconds", "cpu_seconds"))
+        table.add_row(name, *times, _megabytes(row["peak_bytes"]))
+    workers = figures["workers"]
+    table.add_row("each worker's own share", "", "", _megabytes(max(workers["private_bytes"])))
+    samples = figures["samples"]
+    name = f"a sample of {samples['instances']:.1f} instances"
+    table.add_row(name, *(_duration(samples[key]) for key in ("seconds", "cpu_seconds")), "")
+    console.print(table)
+    console.print(f"\n{DATA_LEGEND}", highlight=False)
 
 
 _TRAIN_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (

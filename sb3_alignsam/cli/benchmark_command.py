@@ -12,7 +12,9 @@ from rich.console import Console
 from tqdm import tqdm
 
 from sb3_alignsam.benchmark import tables
+from sb3_alignsam.benchmark.data import SPLIT, benchmark_data
 from sb3_alignsam.benchmark.environments import benchmark_env
+from sb3_alignsam.benchmark.made_up_coco import ANNOTATIONS, IMAGES
 from sb3_alignsam.benchmark.perception import benchmark_perception
 from sb3_alignsam.benchmark.timing import cores
 from sb3_alignsam.benchmark.training import benchmark_train
@@ -34,6 +36,7 @@ def command() -> None:
     sb3-alignsam benchmark perception --threads 2 --json figures.json
     sb3-alignsam benchmark env --num-envs 1,8,16
     sb3-alignsam benchmark train --segmenter repvit_sam --root coco_folder
+    sb3-alignsam benchmark data
     """
 
 
@@ -187,6 +190,43 @@ def train(
                 step=bar.update,
             ),
             tables.print_train,
+            json_file,
+        )
+
+
+@command.command("data")
+@click.option("--images", default=IMAGES, show_default=True, help="Of the annotation file that is made up.")
+@click.option("--annotations", default=ANNOTATIONS, show_default=True, help="Of that file.")
+@click.option("--workers", default=4, show_default=True, help="Processes that share the dataset.")
+@click.option("--samples", default=100, show_default=True, help="Samples that are timed.")
+@click.option("--root", type=click.Path(), help="Folder of COCO data to take them from; else made-up pictures.")
+@click.option("--split", default=SPLIT, show_default=True, help="Of that folder.")
+@_json
+def data(
+    images: int, annotations: int, workers: int, samples: int, root: str | None, split: str, json_file: Path | None
+) -> None:
+    """Opening annotations of COCO's full size; decoding, resizing and masks of a sample.
+
+    It makes half a gigabyte of annotations in a temporary folder.
+
+    \b
+    sb3-alignsam benchmark data
+    sb3-alignsam benchmark data --root coco --split val2017 --samples 500
+    """
+    for name, value in (("images", images), ("annotations", annotations), ("workers", workers), ("samples", samples)):
+        check_at_least(f"--{name}", value, 1)
+    with tqdm(total=5, disable=not sys.stdout.isatty(), leave=False) as bar:
+        _tell(
+            lambda: benchmark_data(
+                images=images,
+                annotations=annotations,
+                workers=workers,
+                samples=samples,
+                root=root,
+                split=split,
+                step=bar.update,
+            ),
+            tables.print_data,
             json_file,
         )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sb3_alignsam.datasets.base import Sample, check_categories
-from sb3_alignsam.datasets.coco_annotations import CocoAnnotation, read_annotations
+from sb3_alignsam.datasets.coco_images import ImageFolder
+from sb3_alignsam.datasets.coco_index import open_annotations
 from sb3_alignsam.datasets.coco_masks import decode_segmentation
-from sb3_alignsam.datasets.photographs import read_photograph
+from sb3_alignsam.datasets.coco_table import CocoAnnotation
 from sb3_alignsam.errors import InputError
 
 DEFAULT_MIN_AREA = 100.0
@@ -24,7 +26,8 @@ class CocoDataset:
 
     An episode is an image and a category that has a usable instance there: no crowd, and of area `min_area` or more.
     The category's crowd regions and smaller instances, less the pixels of usable instances, are `Sample.ignore`.
-    The annotation file is read once; photographs and masks are decoded when an episode is asked for, and not kept.
+    All records of the annotation file are checked when it is opened, and of a large one an index is kept, see
+    `open_annotations`; photographs and masks are decoded when an episode is asked for, and not kept.
 
     :param root: folder that holds ``annotations/`` and the photographs in ``<split>/`` or ``images/<split>/``.
     :param split: as in the names of files and folders, such as ``train2017``.
@@ -32,6 +35,9 @@ class CocoDataset:
     :param min_area: least stated `area` of a usable instance, in pixels², 0 or more.
     :param categories: names of the categories that may be targets (None: all), as for `configure_targets`.
     :param keep_image: whether the image of an id belongs to this part of the split; None: every image does.
+    :param lenient: leave out, with a warning of how many, records that cannot be used, and images whose file is
+        missing, is no JPEG or PNG or has not the stated size; every photograph's header is read for that, in some
+        tenth of a millisecond. Else the first such record refuses the dataset, and such a photograph its episodes.
     :raises InputError: a file or folder is missing or malformed, a category is unknown, or no episode is left.
     """
 
@@ -47,27 +53,32 @@ class CocoDataset:
         min_area: float = DEFAULT_MIN_AREA,
         categories: Sequence[str] | None = None,
         keep_image: Callable[[int], bool] | None = None,
+        lenient: bool = False,
     ) -> None:
         if not (math.isfinite(min_area) and min_area >= 0):
             raise InputError(f"min_area is {min_area}; it must be a number of pixels² from 0 up")
         self.split = split
         self.min_area = min_area
         self.annotation_file = _find_annotations(Path(root), split, annotations)
-        self.image_folder = _find_images(Path(root), split)
-        self._content = read_annotations(self.annotation_file)
+        self.image_folder = find_images(Path(root), split)
+        self._lenient = lenient
+        self.table = open_annotations(self.annotation_file, lenient)
+        self._images = ImageFolder(self.image_folder, self.annotation_file)
         self._usable = self._usable_pairs(keep_image)
+        if lenient:
+            self._usable = self._with_photographs(self._usable)
         self._pairs = self._usable
         self.configure_targets(categories)
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of all categories of the annotation file, by ascending category id."""
-        return tuple(self._content.categories.values())
+        return tuple(self.table.categories.values())
 
     @property
     def category_ids(self) -> tuple[int, ...]:
         """COCO's ids of `categories`, in the same order."""
-        return tuple(self._content.categories)
+        return tuple(self.table.categories)
 
     def __len__(self) -> int:
         """Number of (image, target category) pairs under the configured targets."""
@@ -82,7 +93,7 @@ class CocoDataset:
         self._pairs = self._pairs_of(categories)
         self._starts = _first_of_each_image(self._pairs)
         targets = self.categories if categories is None else categories
-        ids = [identity for identity, name in self._content.categories.items() if name in targets]
+        ids = [identity for identity, name in self.table.categories.items() if name in targets]
         return ids, np.unique(self._pairs[:, 0]).tolist()
 
     def draw(self, rng: np.random.Generator) -> int:
@@ -134,14 +145,29 @@ class CocoDataset:
 
     def _usable_pairs(self, keep_image: Callable[[int], bool] | None) -> np.ndarray:
         """Image id and category id of every possible episode, in order, (N, 2) int64."""
-        pairs = {
-            (image_id, annotation.category_id)
-            for image_id, annotations in self._content.annotations.items()
-            if keep_image is None or keep_image(image_id)
-            for annotation in annotations
-            if self._is_usable(annotation)
-        }
-        return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+        columns = self.table.columns
+        image_ids = np.repeat(columns.image_ids, np.diff(columns.ends, prepend=0))
+        usable = ~columns.crowds & (columns.areas >= self.min_area)
+        if keep_image is not None:
+            kept = np.array([keep_image(each) for each in columns.image_ids.tolist()], bool)
+            usable &= np.repeat(kept, np.diff(columns.ends, prepend=0))
+        pairs = np.stack([image_ids[usable], columns.category_ids[usable]], axis=1)
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        return pairs[(np.diff(pairs, axis=0, prepend=-1) != 0).any(axis=1)]
+
+    def _with_photographs(self, pairs: np.ndarray) -> np.ndarray:
+        """Those pairs whose photograph is what the annotation file states, as far as its header tells."""
+        missing = []
+        for image_id in np.unique(pairs[:, 0]).tolist():
+            try:
+                self._images.check(image_id, self.table.image(image_id))
+            except InputError as error:
+                missing.append(image_id)
+                reason = error
+        if missing:
+            message = f"left out {len(missing)} images, because their files cannot be used; the last one: {reason}"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        return pairs[~np.isin(pairs[:, 0], missing)]
 
     def _is_usable(self, annotation: CocoAnnotation) -> bool:
         return not annotation.crowd and annotation.area >= self.min_area
@@ -151,7 +177,7 @@ class CocoDataset:
         pairs, wanted = self._usable, "any category"
         if categories is not None:
             names = check_categories(categories, self.categories, str(self.annotation_file))
-            ids = [identity for identity, name in self._content.categories.items() if name in names]
+            ids = [identity for identity, name in self.table.categories.items() if name in names]
             pairs, wanted = pairs[np.isin(pairs[:, 1], ids)], f"the categories asked for ({', '.join(names)})"
         if not len(pairs):
             raise InputError(
@@ -162,43 +188,33 @@ class CocoDataset:
 
     def _read_sample(self, image_id: int, category_id: int) -> Sample:
         image = self._read_image(image_id)
-        annotations = [entry for entry in self._content.annotations[image_id] if entry.category_id == category_id]
-        usable = [entry for entry in annotations if self._is_usable(entry)]
-        instances = np.stack([self._mask(entry, image_id) for entry in usable])
-        for entry, mask in zip(usable, instances, strict=True):
-            if not mask.any():
+        size = image.shape[:2]
+        annotations = [each for each in self.table.annotations(image_id) if each.category_id == category_id]
+        usable = [each for each in annotations if self._is_usable(each)]
+        masks = [(each.id, self._mask(each, size)) for each in usable]
+        for (identity, mask), each in zip(masks, usable, strict=True):
+            if not mask.any() and not self._lenient:
                 raise InputError(
-                    f"{self.annotation_file}: annotation {entry.id} covers no pixel but states an area of "
-                    f"{entry.area:g}; correct one of them"
+                    f"{self.annotation_file}: annotation {identity} covers no pixel but states an area of "
+                    f"{each.area:g}; correct one of them"
                 )
-        ignore = np.zeros(image.shape[:2], bool)
-        for entry in annotations:
-            if not self._is_usable(entry):
-                ignore |= self._mask(entry, image_id)
+        masks = [(identity, mask) for identity, mask in masks if mask.any()]
+        instances = np.stack([mask for _, mask in masks]) if masks else np.zeros((0, *size), bool)
+        ignore = np.zeros(size, bool)
+        for each in annotations:
+            if not self._is_usable(each):
+                ignore |= self._mask(each, size)
         ignore &= ~instances.any(axis=0)
-        ids = tuple(entry.id for entry in usable)
-        return Sample(image, self._content.categories[category_id], category_id, instances, ignore, image_id, ids)
+        ids = tuple(identity for identity, _ in masks)
+        return Sample(image, self.table.categories[category_id], category_id, instances, ignore, image_id, ids)
 
     def _read_image(self, image_id: int) -> np.ndarray:
-        """The photograph, (H, W, 3) uint8, once it has the stated size."""
-        entry = self._content.images[image_id]
-        where = f"{self.annotation_file}: image {image_id}"
-        try:
-            image = read_photograph(self.image_folder / entry.file_name)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        height, width = image.shape[:2]
-        if (height, width) != (entry.height, entry.width):
-            raise InputError(
-                f"{where} is stated to be {entry.width}x{entry.height}, but {self.image_folder / entry.file_name} is "
-                f"{width}x{height}; put the right file there or correct the annotation file"
-            )
-        return image
+        """The photograph, (H, W, 3) uint8, once it is what the annotation file states."""
+        return self._images.read(image_id, self.table.image(image_id))
 
-    def _mask(self, annotation: CocoAnnotation, image_id: int) -> np.ndarray:
-        entry = self._content.images[image_id]
+    def _mask(self, annotation: CocoAnnotation, size: tuple[int, ...]) -> np.ndarray:
         source = f"{self.annotation_file}: annotation {annotation.id}"
-        return decode_segmentation(annotation.segmentation, entry.height, entry.width, source)
+        return decode_segmentation(self.table.segmentation(annotation), size[0], size[1], source)
 
 
 def _first_of_each_image(pairs: np.ndarray) -> np.ndarray:
@@ -225,7 +241,7 @@ def _find_annotations(root: Path, split: str, annotations: str | Path | None) ->
     return path
 
 
-def _find_images(root: Path, split: str) -> Path:
+def find_images(root: Path, split: str) -> Path:
     """The folder of the split's photographs, once it is there."""
     folders = (root / split, root / "images" / split)
     for folder in folders:

@@ -1,20 +1,36 @@
-"""Reads an annotation file in COCO's layout, with the checks that cost little; segmentations stay undecoded."""
+"""Reads an annotation file in COCO's layout into columns, and tells all that is wrong with its records."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
 from reprlib import repr as short
 from typing import Any, NamedTuple
-from unicodedata import category
 
+import msgspec
+import numpy as np
+
+from sb3_alignsam.datasets.coco_json import JsonFile, decode_plainly
+from sb3_alignsam.datasets.coco_masks import segmentation_fault
+from sb3_alignsam.datasets.coco_records import (
+    AnnotationRecord,
+    CategoryRecord,
+    ImageRecord,
+    Reader,
+    annotation_faults,
+    category_faults,
+    file_name_faults,
+    image_faults,
+    is_usable,
+    size_faults,
+    text_faults,
+)
+from sb3_alignsam.datasets.findings import Fault, Findings
 from sb3_alignsam.errors import InputError
 
-_MAX_ID = 2**63 - 1
-"""Greatest whole number that numpy's int64 holds."""
-_UNUSABLE_CHARACTERS = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories: control characters, half characters and line ends, which no name has in good faith."""
+Examine = Callable[[Any, int, int, float], Iterable[Fault]]
+"""What looks at an annotation's segmentation: given that, the image's height and width and the stated area."""
 
 
 class CocoImage(NamedTuple):
@@ -25,35 +41,59 @@ class CocoImage(NamedTuple):
     width: int
 
 
-class CocoAnnotation(NamedTuple):
-    """One entry of `annotations`; `area` in pixels², as stated; `segmentation` as it stands in the file, unchecked."""
+class CocoColumns(NamedTuple):
+    """The usable records of an annotation file, N images with A annotations. Integers are int64.
 
-    id: int
-    category_id: int
-    area: float
-    crowd: bool
-    segmentation: Any
-
-
-class CocoContent(NamedTuple):
-    """:param categories: name by category id, ids ascending. :param images: by image id.
-    :param annotations: by image id, annotation ids ascending; an image without annotations is left out."""
+    :param categories: name by category id, ids ascending. Of two with one name the first stands for both.
+    :param image_ids: (N,), ascending. :param sizes: height and width in pixels, (N, 2).
+    :param names: all file names in UTF-8, one after the other, uint8. :param name_ends: where each ends there, (N,).
+    :param ends: how many annotations this image and those before it have, (N,).
+    :param ids: (A,), by image, then ascending. :param category_ids: (A,). :param areas: as stated, in pixels², float64.
+    :param crowds: bool. :param spans: first byte of the segmentation in the file, and number of bytes, (A, 2).
+    """
 
     categories: dict[int, str]
-    images: dict[int, CocoImage]
-    annotations: dict[int, list[CocoAnnotation]]
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    names: np.ndarray
+    name_ends: np.ndarray
+    ends: np.ndarray
+    ids: np.ndarray
+    category_ids: np.ndarray
+    areas: np.ndarray
+    crowds: np.ndarray
+    spans: np.ndarray
 
 
-def read_annotations(path: Path) -> CocoContent:
-    """Read an ``instances_*.json``.
+_SEGMENTATION = msgspec.json.Decoder(list[list[float]] | dict[str, Any])
 
-    :param path: an existing file.
-    :raises InputError: it is no JSON, lacks a part, or has an entry that cannot be used; the message names file and id.
+
+def examine_segmentation(segmentation: Any, height: int, width: int, area: float) -> Iterator[Fault]:
+    """What keeps a segmentation from being decoded, if anything."""
+    if fault := segmentation_fault(segmentation, height, width):
+        yield fault
+
+
+def read_annotations(file: JsonFile, findings: Findings, examine: Examine = examine_segmentation) -> CocoColumns:
+    """Read an ``instances_*.json``; records that cannot be used are reported to `findings` and left out.
+
+    :raises DatasetError: one of the three lists is missing, or the first error where `findings` is strict.
     """
-    content = _read_json(path)
-    categories = _read_categories(content, path)
-    images = _read_images(content, path)
-    return CocoContent(categories, images, _read_instances(content, path, categories, images))
+    categories, aliases = _read_categories(file, findings)
+    images, image_ids = _read_images(file, findings)
+    columns = _Columns(images)
+    reader = Reader(file, "annotations", findings)
+    for record in reader.records(AnnotationRecord, annotation_faults):
+        category_id, image = aliases.get(record.category_id), images.get(record.image_id)
+        if record.image_id not in image_ids or record.category_id not in aliases:
+            reader.report(record.id, *_references(record, image_ids, aliases))
+        elif image is None or category_id is None:  # Its image or category has been reported already.
+            findings.leave_out("annotations", reader.index)
+        elif faults := [*_examined(file, record, image, examine)]:
+            reader.report(record.id, *faults)
+        if category_id is not None and not findings.is_left_out("annotations", reader.index):
+            columns.add(record, category_id, file.span(record.segmentation))
+    return columns.sorted(categories)
 
 
 def read_image_list(path: Path) -> tuple[dict[int, str], dict[int, CocoImage]]:
@@ -64,121 +104,104 @@ def read_image_list(path: Path) -> tuple[dict[int, str], dict[int, CocoImage]]:
     """
     if not path.is_file():
         raise InputError(f"there is no annotation file {path}; check the path")
-    content = _read_json(path)
-    return _read_categories(content, path), dict(sorted(_read_images(content, path).items()))
+    file, findings = JsonFile(path), Findings(strict=True)
+    return _read_categories(file, findings)[0], dict(sorted(_read_images(file, findings)[0].items()))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def decode_bytes(text: bytes) -> Any:
+    """A segmentation as it stands in the file, decoded; None where it is no JSON at all."""
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"the annotation file {path} cannot be read ({error.strerror}); check its permissions"
-        ) from error
-    # Text that is no Unicode and a number of too many digits are a ValueError too.
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the annotation file {path} is no valid JSON ({error}); fetch or export it anew") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"the annotation file {path} is no JSON object; it must be in COCO's layout (instances_*.json)"
-        )
-    return content
+        return _SEGMENTATION.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        try:
+            return decode_plainly(text)
+        except ValueError:
+            return None
 
 
-def _entries(content: dict[str, Any], key: str, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each entry of the list `key`, and what a message about it begins with."""
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        raise InputError(
-            f"the annotation file {path} has no list '{key}'; it must be in COCO's layout (instances_*.json)"
-        )
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {key}[{index}] is {short(entry)}; it must be a JSON object")
-        yield entry, f"{path}: {key}[{index}] (id {entry.get('id')!r:.40})"
-
-
-def _whole(entry: dict[str, Any], key: str, where: str, least: int = 0) -> int:
-    value = entry.get(key)
-    if type(value) is not int or not least <= value <= _MAX_ID:
-        raise InputError(f"{where}: '{key}' is {short(value)}; it must be a whole number from {least} up")
-    return value
-
-
-def _text(entry: dict[str, Any], key: str, where: str) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str) or not value or any(category(letter) in _UNUSABLE_CHARACTERS for letter in value):
-        raise InputError(f"{where}: '{key}' is {short(value)}; it must be a text without control characters")
-    return value
-
-
-def _read_categories(content: dict[str, Any], path: Path) -> dict[int, str]:
+def _read_categories(file: JsonFile, findings: Findings) -> tuple[dict[int, str], dict[int, int | None]]:
+    """Names by id, ids ascending; and for every id, the first one of its name, None where it cannot be used."""
     names: dict[int, str] = {}
-    for entry, where in _entries(content, "categories", path):
-        identity, name = _whole(entry, "id", where), _text(entry, "name", where)
-        if identity in names or name in names.values():
-            raise InputError(f"{where}: its id or its name {name!r} is given twice; each category needs its own")
-        names[identity] = name
-    return dict(sorted(names.items()))
+    aliases: dict[int, int | None] = {}
+    first: dict[str, int] = {}
+    reader = Reader(file, "categories", findings)
+    for record in reader.records(CategoryRecord, category_faults):
+        if not is_usable(record.name):
+            reader.report(record.id, *text_faults({"name": record.name}, "name"))
+            continue
+        if record.name in first:
+            message = f"the name '{record.name}' is that of category {first[record.name]} too; they are taken for one"
+            reader.report(record.id, Fault("duplicate-name", ".name", record.name, message, "warning"))
+        else:
+            names[record.id] = record.name
+        aliases[record.id] = first.setdefault(record.name, record.id)
+    return dict(sorted(names.items())), dict.fromkeys(reader.known) | aliases
 
 
-def _read_images(content: dict[str, Any], path: Path) -> dict[int, CocoImage]:
+def _read_images(file: JsonFile, findings: Findings) -> tuple[dict[int, CocoImage], set[int]]:
+    """Usable images by id; and every id that was seen."""
     images: dict[int, CocoImage] = {}
-    for entry, where in _entries(content, "images", path):
-        identity, file_name = _whole(entry, "id", where), _text(entry, "file_name", where)
-        if identity in images:
-            raise InputError(f"{where}: its id is given twice; each image needs its own")
-        if _leaves_folder(file_name):
-            raise InputError(f"{where}: 'file_name' is {short(file_name)}; it must be a path inside the image folder")
-        height, width = (_whole(entry, side, where, least=1) for side in ("height", "width"))
-        images[identity] = CocoImage(file_name, height, width)
-    return images
+    first: dict[str, int] = {}
+    reader = Reader(file, "images", findings)
+    for record in reader.records(ImageRecord, image_faults):
+        if faults := [*file_name_faults(record.file_name), *size_faults(record.height, record.width)]:
+            reader.report(record.id, *faults)
+            continue
+        if first.setdefault(record.file_name, record.id) != record.id:
+            message = f"'file_name' is {short(record.file_name)}, as of image {first[record.file_name]}; check both"
+            reader.report(record.id, Fault("duplicate-name", ".file_name", record.file_name, message, "warning"))
+        images[record.id] = CocoImage(record.file_name, record.height, record.width)
+    return images, reader.known
 
 
-def _leaves_folder(file_name: str) -> bool:
-    """Whether a path from an annotation file points outside its folder, on any system. Links are the user's own."""
-    paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
-    return any(path.anchor or ".." in path.parts for path in paths)
+def _references(record: AnnotationRecord, images: Container[int], categories: Container[int]) -> Iterator[Fault]:
+    for key, value, known in (
+        ("image", record.image_id, images),
+        ("category", record.category_id, categories),
+    ):
+        if value not in known:
+            message = f"there is no {key} of its {key}_id {value}; add it, or correct or remove the annotation"
+            yield Fault("reference", f".{key}_id", value, message)
 
 
-def _read_instances(
-    content: dict[str, Any], path: Path, categories: dict[int, str], images: dict[int, CocoImage]
-) -> dict[int, list[CocoAnnotation]]:
-    annotations: dict[int, list[CocoAnnotation]] = {}
-    known: set[int] = set()
-    for entry, where in _entries(content, "annotations", path):
-        # COCO's evaluation takes 0 for "no match", so an annotation of id 0 would never be found.
-        identity = _whole(entry, "id", where, least=1)
-        if identity in known:
-            raise InputError(f"{where}: its id is given twice; each annotation needs its own")
-        known.add(identity)
-        image_id, category_id = _whole(entry, "image_id", where), _whole(entry, "category_id", where)
-        if image_id not in images:
-            raise InputError(f"{where}: there is no image of its image_id {image_id}; add it or remove the annotation")
-        if category_id not in categories:
-            raise InputError(
-                f"{where}: there is no category of its category_id {category_id}; add it or correct the id"
-            )
-        annotation = CocoAnnotation(
-            identity, category_id, _area(entry, where), _crowd(entry, where), entry.get("segmentation")
+def _examined(file: JsonFile, record: AnnotationRecord, image: CocoImage, examine: Examine) -> Iterable[Fault]:
+    try:
+        segmentation = _SEGMENTATION.decode(record.segmentation)
+    except (msgspec.MsgspecError, RecursionError):
+        segmentation = decode_bytes(file.original(record.segmentation))
+    return examine(segmentation, image.height, image.width, record.area)
+
+
+class _Columns:
+    """Columns as they grow: numbers without Python objects around them."""
+
+    def __init__(self, images: dict[int, CocoImage]) -> None:
+        self._images = images
+        self._whole = array("q")
+        self._areas, self._crowds = array("d"), array("b")
+
+    def add(self, record: AnnotationRecord, category_id: int, span: tuple[int, int]) -> None:
+        self._whole.extend((record.image_id, record.id, category_id, *span))
+        self._areas.append(record.area)
+        self._crowds.append(record.iscrowd)
+
+    def sorted(self, categories: dict[int, str]) -> CocoColumns:
+        """All of them by image id, then annotation id."""
+        image_ids = np.array(sorted(self._images), np.int64)
+        whole = np.frombuffer(self._whole, np.int64).reshape(-1, 5)
+        order = np.lexsort((whole[:, 1], whole[:, 0]))
+        whole = whole[order]
+        names = [self._images[identity].file_name.encode() for identity in image_ids.tolist()]
+        return CocoColumns(
+            categories,
+            image_ids,
+            np.array([self._images[identity][1:] for identity in image_ids.tolist()], np.int64).reshape(-1, 2),
+            np.frombuffer(b"".join(names), np.uint8),
+            np.cumsum([len(name) for name in names], dtype=np.int64),
+            np.searchsorted(whole[:, 0], image_ids, side="right"),
+            np.ascontiguousarray(whole[:, 1]),
+            np.ascontiguousarray(whole[:, 2]),
+            np.frombuffer(self._areas, np.float64)[order],
+            np.frombuffer(self._crowds, np.bool_)[order],
+            np.ascontiguousarray(whole[:, 3:]),
         )
-        annotations.setdefault(image_id, []).append(annotation)
-    for of_image in annotations.values():
-        of_image.sort(key=lambda annotation: annotation.id)
-    return annotations
-
-
-def _area(entry: dict[str, Any], where: str) -> float:
-    area = entry.get("area")
-    # `type` rather than isinstance: True is no area. NaN fails the comparison, its upper end leaves out infinity.
-    if area is None or type(area) not in (int, float) or not 0 <= area < _MAX_ID:
-        raise InputError(f"{where}: 'area' is {short(area)}; it must be the instance's area in pixels, from 0 up")
-    return float(area)
-
-
-def _crowd(entry: dict[str, Any], where: str) -> bool:
-    """`iscrowd`, which COCO's own tools take for 0 where it is missing."""
-    crowd = entry.get("iscrowd", 0)
-    if crowd not in (0, 1):
-        raise InputError(f"{where}: 'iscrowd' is {short(crowd)}; it must be 0 or 1")
-    return bool(crowd)

@@ -6,17 +6,21 @@ memory. So polygons reach it only after the checks below, and run lengths are de
 
 from __future__ import annotations
 
+import math
 from reprlib import repr as short
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as native
 
+from sb3_alignsam.datasets.findings import Fault
 from sb3_alignsam.datasets.photographs import MAX_PIXELS
 from sb3_alignsam.errors import InputError
 
 MAX_OUTLINE = 1_000_000
 """Longest outline of one polygon in pixels. pycocotools allocates some 80 bytes for each, unchecked."""
+BEYOND_BORDER = 1.0
+"""Pixels that a polygon may reach beyond the image: drawing programs round, and some count from 1."""
 _MAX_CHARACTERS = 7
 """Most characters of one number in a compressed run-length string: 35 bits, more than any pixel count needs."""
 
@@ -32,89 +36,155 @@ def decode_segmentation(segmentation: Any, height: int, width: int, source: str)
     :return: (height, width) bool.
     :raises InputError: the segmentation is malformed or does not fit the photograph.
     """
-    if min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise InputError(f"{source}: the image is {width}x{height}; it must have 1 to {MAX_PIXELS} pixels")
+    runs = _run_lengths(segmentation, height, width)
+    if isinstance(runs, Fault):
+        raise InputError(f"{source}: {runs.message}")
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(inside, runs).reshape(width, height).T)
+
+
+def segmentation_fault(segmentation: Any, height: int, width: int) -> Fault | None:
+    """What is wrong with a segmentation; None: it can be decoded. Parameters as in `decode_segmentation`."""
+    if isinstance(segmentation, list):  # Not drawn: the checks take microseconds, drawing a hundred times as many.
+        return _size_fault(height, width) or _polygons_fault(segmentation, height, width)
+    runs = _run_lengths(segmentation, height, width)
+    return runs if isinstance(runs, Fault) else None
+
+
+def covered_pixels(segmentation: Any, height: int, width: int) -> int:
+    """Pixels of a segmentation in which `segmentation_fault` finds nothing wrong."""
     if isinstance(segmentation, list):
-        return _decode_polygons(segmentation, height, width, source)
+        return int(native.area(native.merge(native.frPyObjects(segmentation, height, width))))
+    runs = _run_lengths(segmentation, height, width)
+    return int(runs[1::2].sum())  # type: ignore[index]
+
+
+def _run_lengths(segmentation: Any, height: int, width: int) -> np.ndarray | Fault:
+    """Lengths of runs down the columns, by turns outside and inside; they sum to all pixels. Or what is wrong."""
+    if fault := _size_fault(height, width):
+        return fault
+    if isinstance(segmentation, list):
+        if fault := _polygons_fault(segmentation, height, width):
+            return fault
+        # Not `native.decode`: it is hardly faster, and numpy 2 warns that its way of making an array will be refused.
+        segmentation = native.merge(native.frPyObjects(segmentation, height, width))
+        segmentation = {"size": [height, width], "counts": segmentation["counts"].decode("ascii")}
     if isinstance(segmentation, dict):
-        return _decode_runs(segmentation, height, width, source)
-    raise InputError(
-        f"{source}: the segmentation is {short(segmentation)}; it must be a list of polygons or a run-length dict"
-    )
+        return _checked_runs(segmentation, height, width)
+    message = f"the segmentation is {short(segmentation)}; it must be a list of polygons or a run-length dict"
+    return Fault("segmentation", ".segmentation", segmentation, message)
 
 
-def _decode_polygons(polygons: list[Any], height: int, width: int, source: str) -> np.ndarray:
-    """Union of the polygons, (height, width) bool."""
+def _size_fault(height: int, width: int) -> Fault | None:
+    if min(height, width) >= 1 and height * width <= MAX_PIXELS:
+        return None
+    return Fault("size", "", [width, height], f"the image is {width}x{height}; it must have 1 to {MAX_PIXELS} pixels")
+
+
+def _polygons_fault(polygons: list[Any], height: int, width: int) -> Fault | None:
     if not polygons:
-        raise InputError(f"{source}: the segmentation holds no polygon; draw one or remove the annotation")
-    for polygon in polygons:
-        _check_polygon(polygon, height, width, source)
-    runs = native.merge(native.frPyObjects(polygons, height, width))
-    # Not `native.decode`: it is hardly faster, and numpy 2 warns that its way of making an array will be refused.
-    return _decode_runs({"size": [height, width], "counts": runs["counts"].decode("ascii")}, height, width, source)
+        message = "the segmentation holds no polygon; draw one or remove the annotation"
+        return Fault("polygon", ".segmentation", polygons, message)
+    for index, polygon in enumerate(polygons):
+        if fault := _polygon_fault(polygon, height, width, f".segmentation[{index}]"):
+            return fault
+    return None
 
 
-def _check_polygon(polygon: Any, height: int, width: int, source: str) -> None:
+def _polygon_fault(polygon: Any, height: int, width: int, place: str) -> Fault | None:
     if not isinstance(polygon, list):
-        raise InputError(f"{source}: a polygon is {short(polygon)}; the segmentation must be a list of lists of x, y")
+        message = f"a polygon is {short(polygon)}; the segmentation must be a list of lists of x, y"
+        return Fault("polygon", place, polygon, message)
     # Four numbers would be taken for a box by pycocotools.
     if len(polygon) < 6 or len(polygon) % 2:
-        raise InputError(f"{source}: a polygon has {len(polygon)} numbers; it must have an even number, at least 6")
-    limit = 2 * max(height, width)
-    for value in polygon:
-        # `type` rather than isinstance: True is no coordinate. NaN fails the comparison.
-        if type(value) not in (int, float) or not -limit <= value <= limit:
-            raise InputError(
-                f"{source}: the polygon coordinate {short(value)} is no number from -{limit} to {limit}; correct it"
-            )
+        message = f"a polygon has {len(polygon)} numbers; it must have an even number, at least 6"
+        return Fault("polygon", place, polygon, message)
+    sides = width + BEYOND_BORDER, height + BEYOND_BORDER
+    # `type` rather than isinstance: True is no coordinate. NaN fails a comparison where it comes first, and else makes
+    # the sum NaN; huge whole numbers, which cannot be added up, are out by then.
+    if not (
+        set(map(type, polygon)) <= {int, float}
+        and min(polygon) >= -BEYOND_BORDER
+        and max(polygon[0::2]) <= sides[0]
+        and max(polygon[1::2]) <= sides[1]
+        and not math.isnan(sum(polygon))
+    ):
+        return _coordinate_fault(polygon, sides, place)
+    if len(polygon) / 2 * (max(sides) + BEYOND_BORDER) <= MAX_OUTLINE:  # No outline of so few points is longer.
+        return None
     points = np.array(polygon, np.float64).reshape(-1, 2)
     outline = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
-    if outline > MAX_OUTLINE:
-        raise InputError(
-            f"{source}: a polygon's outline is {outline:.0f} pixels long, more than {MAX_OUTLINE}; store it as runs"
-        )
+    if outline <= MAX_OUTLINE:
+        return None
+    message = f"a polygon's outline is {outline:.0f} pixels long, more than {MAX_OUTLINE}; store it as runs"
+    return Fault("polygon", place, polygon, message)
 
 
-def _decode_runs(segmentation: dict[str, Any], height: int, width: int, source: str) -> np.ndarray:
-    """Mask of a run-length dict, (height, width) bool."""
+def _coordinate_fault(polygon: list[Any], sides: tuple[float, float], place: str) -> Fault:
+    """The first coordinate that is no number on the image."""
+    index, value = next(
+        (index, value)
+        for index, value in enumerate(polygon)
+        if type(value) not in (int, float) or not -BEYOND_BORDER <= value <= sides[index % 2]
+    )
+    message = (
+        f"the polygon coordinate {short(value)} is no number from {-BEYOND_BORDER:g} to {sides[index % 2]:g}, within "
+        "the image; correct it"
+    )
+    return Fault("polygon", f"{place}[{index}]", value, message)
+
+
+def _checked_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndarray | Fault:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        raise InputError(f"{source}: the segmentation's size is {short(size)}; it must be [{height}, {width}]")
+        message = f"the segmentation's size is {short(size)}; it must be [{height}, {width}], the image's"
+        return Fault("run-lengths", ".segmentation.size", size, message)
+    place = ".segmentation.counts"
     if isinstance(counts, str):
-        counts = _expand(counts, source)
+        expanded = _expand(counts)
+        if isinstance(expanded, str):
+            return Fault("run-lengths", place, counts, f"the compressed run lengths {expanded}; encode them anew")
+        counts = expanded
     if not isinstance(counts, list):
-        raise InputError(f"{source}: the segmentation's counts are {short(counts)}; they must be a list or a string")
+        message = f"the segmentation's counts are {short(counts)}; they must be a list or a string"
+        return Fault("run-lengths", place, counts, message)
     pixels = height * width
-    for count in counts:
-        if type(count) is not int or not 0 <= count <= pixels:
-            raise InputError(
-                f"{source}: the run length {short(count)} is no whole number from 0 to {pixels}; correct it"
-            )
+    if counts and (set(map(type, counts)) != {int} or min(counts) < 0 or max(counts) > pixels):
+        index, value = next(
+            (index, count) for index, count in enumerate(counts) if type(count) is not int or not 0 <= count <= pixels
+        )
+        message = f"the run length {short(value)} is no whole number from 0 to {pixels}; correct it"
+        return Fault("run-lengths", f"{place}[{index}]", value, message)
     if sum(counts) != pixels:
-        raise InputError(f"{source}: the run lengths sum to {sum(counts)}; they must sum to height x width, {pixels}")
-    inside = np.arange(len(counts)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(inside, counts).reshape(width, height).T)
+        message = f"the run lengths sum to {sum(counts)}; they must sum to height x width, {pixels}"
+        return Fault("run-lengths", place, sum(counts), message)
+    return np.array(counts, np.int64)
 
 
-def _expand(text: str, source: str) -> list[int]:
+def _expand(text: str) -> list[int] | str:
     """Run lengths in a compressed string: 5 bits a character, lowest first, bit 6 set where the number goes on; from
-    the fourth number on, each is the difference to the run two before it (pycocotools' `rleToString`)."""
-    counts: list[int] = []
-    value, bits = 0, 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or bits >= 5 * _MAX_CHARACTERS:
-            raise InputError(
-                f"{source}: the compressed run lengths are damaged at {short(character)}; encode them anew"
-            )
-        value |= (code & 31) << bits
-        bits += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << bits
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value, bits = 0, 0
-    if bits:
-        raise InputError(f"{source}: the compressed run lengths end in the middle of a number; encode them anew")
-    return counts
+    the fourth number on, each is the difference to the run two before it (pycocotools' `rleToString`).
+
+    :return: the numbers, or in words how they are damaged.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) - 48
+    last = (codes & 32) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last) + 1])
+    lengths = np.diff(starts, append=len(codes))
+    bad = (codes < 0) | (codes >= 64)
+    too_long = lengths > _MAX_CHARACTERS
+    if bad.any() or too_long.any():
+        at = int(bad.argmax()) if bad.any() else int(starts[too_long.argmax()])
+        return f"are damaged at {short(text[at])}"
+    if lengths[-1]:
+        return "end in the middle of a number"
+    starts, lengths = starts[:-1], lengths[:-1]
+    if not len(starts):
+        return []
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 31) << shifts, starts)
+    negative = (codes[starts + lengths - 1] & 16) != 0
+    numbers[negative] -= 1 << 5 * lengths[negative]
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers.tolist()

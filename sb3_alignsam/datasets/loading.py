@@ -36,6 +36,7 @@ def load_dataset(
     subset: Subset = "all",
     root: str | Path | None = None,
     categories: Sequence[str] | str | None = None,
+    lenient: bool = False,
 ) -> Dataset:
     """Open a dataset.
 
@@ -45,6 +46,7 @@ def load_dataset(
         other datasets `DEV_SHARE` of the images by a hash of their id; ``fit``: all but that.
     :param root: folder of a dataset that lies in files.
     :param categories: target categories; None: all.
+    :param lenient: leave out what cannot be used of a COCO folder, see `CocoDataset`.
     :raises InputError: a name, path or category cannot be used.
     """
     if isinstance(categories, str):
@@ -57,8 +59,11 @@ def load_dataset(
         if root is None:
             raise InputError(f"dataset '{name}' needs the folder that holds it: root:FOLDER")
         keep = None if subset == "all" else partial(_in_subset, subset == "dev")
+        if lenient and name != "coco":
+            raise InputError(f"lenient is for COCO folders; leave it out for dataset '{name}'")
         kind, training = IN_FILES[name]
-        return kind(root, split or training, categories=categories, keep_image=keep)
+        options = {"lenient": True} if lenient else {}
+        return kind(root, split or training, categories=categories, keep_image=keep, **options)
     raise InputError(f"dataset '{name}' is not known; known: {', '.join(DATASETS)}")
 
 

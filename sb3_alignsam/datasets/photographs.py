@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -23,21 +23,31 @@ MAX_BYTES = 8 * MAX_PIXELS
 """Most bytes read from a stream: as many as the largest picture has uncompressed, with four channels of 16 bits."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may decode here. Left out on purpose are formats for which it starts another program, such as EPS."""
+DATASET_FORMATS = ("JPEG", "PNG")
+"""What the photographs of a dataset may be."""
 # What Pillow's decoders raise on damaged files: there is no common base below Exception.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 
+Read = TypeVar("Read")
 
-def read_photograph(path: str | os.PathLike[str]) -> np.ndarray:
+
+def read_photograph(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> np.ndarray:
     """Read an image file as the annotators of COCO saw it: as stored, the EXIF orientation not applied.
 
     Greyscale, palette, CMYK and 16-bit greyscale pictures become RGB. Of a picture with transparency the colours are
     kept and the alpha channel is dropped. Of several frames the first counts. Pillow turns a TIFF by its orientation.
 
-    :param path: a file in one of `FORMATS`, with at most `MAX_PIXELS` pixels.
+    :param path: a file with at most `MAX_PIXELS` pixels. :param formats: which ones of `FORMATS` it may have.
     :return: (H, W, 3) uint8, RGB.
     :raises InputError: there is no such file, or it is not an image, is damaged or is too large.
     """
-    return _read(_existing(path), str(path), _to_rgb)
+    return _read(_existing(path), str(path), _to_rgb, formats)
+
+
+def photograph_size(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> tuple[int, int]:
+    """Height and width in pixels as the file's header states them; no pixel is decoded. All else as in
+    `read_photograph`."""
+    return _read(_existing(path), str(path), lambda image: (image.height, image.width), formats)
 
 
 def read_upright(path: str | os.PathLike[str]) -> np.ndarray:
@@ -77,22 +87,18 @@ def read_label_map(path: str | os.PathLike[str], modes: Sequence[str]) -> np.nda
     return _read(_existing(path), str(path), convert)
 
 
-def photograph_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of an image file in pixels, by its header alone. :raises InputError: as `read_photograph`."""
-    height, width = _read(_existing(path), str(path), lambda image: np.array([image.height, image.width]))
-    return int(height), int(width)
-
-
 def _existing(path: str | os.PathLike[str]) -> Path:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # A Path's own raises where the name is too long.
         raise InputError(f"there is no image file {path}; check the path")
     return Path(path)
 
 
-def _read(source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+def _read(
+    source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], Read], formats: Sequence[str] = FORMATS
+) -> Read:
     """Open a picture, check its size before it is decoded, and convert it."""
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=formats) as image:
             _check_size(image.width * image.height, name)
             return convert(image)
     except InputError:
@@ -101,7 +107,7 @@ def _read(source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], n
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"the image {name} has more than {MAX_PIXELS} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not an image; save it as one of {', '.join(FORMATS)}") from error
+        raise InputError(f"{name} is not an image; save it as one of {', '.join(formats)}") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the image {name} cannot be read ({reason}); save it anew as JPEG or PNG") from error

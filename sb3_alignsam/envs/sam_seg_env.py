@@ -67,6 +67,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param sampling: how they are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
     :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
         is right; to be learnt, it needs ``allow_stop``.
+    :param lenient: leave out what cannot be used of a COCO folder, rather than refuse it.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
     :param text_model: for similarity maps: ``tiny``, a folder, a name such as ``openai/clip-vit-base-patch16``, or a
@@ -102,6 +103,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         categories: Sequence[str] | str | None = None,
         sampling: Rule = "uniform",
         absent_rate: float = 0.0,
+        lenient: bool = False,
         segmenter: str | Path | Segmenter = "tiny",
         checkpoint: str | None = None,
         text_model: str | Path | ClipSurgery | None = None,
@@ -129,7 +131,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         check_whole("max_steps", max_steps, 1, MAX_STEPS)
         check_whole("render_size", render_size, 32, 2048)
         self.dataset = (
-            load_dataset(dataset, split, subset=subset, root=root, categories=categories)
+            load_dataset(dataset, split, subset=subset, root=root, categories=categories, lenient=lenient)
             if isinstance(dataset, str)
             else dataset
         )

@@ -26,7 +26,9 @@ from sb3_alignsam.policies.foreign import Agent, Trust, open_agent
 from sb3_alignsam.policies.loading import find_zip, is_maskable
 from sb3_alignsam.registration import ENV_IDS
 
-FOR_DATASETS = ("dataset", "split", "subset", "root", "categories", "sampling", "absent_rate", "render_mode")
+FOR_DATASETS = (
+    "dataset", "split", "subset", "root", "categories", "sampling", "absent_rate", "lenient", "render_mode",
+)  # fmt: skip
 """Keywords of training that say nothing about a photograph of the user's own."""
 MOSTLY = 0.5
 """Share of a mask from which it counts as that of an object found before."""

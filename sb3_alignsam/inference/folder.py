@@ -14,7 +14,8 @@ from pycocotools import mask as native
 import sb3_alignsam
 from sb3_alignsam.datasets.base import check_categories
 from sb3_alignsam.datasets.coco_annotations import CocoImage, read_image_list
-from sb3_alignsam.datasets.photographs import read_photograph, read_upright
+from sb3_alignsam.datasets.coco_images import ImageFolder
+from sb3_alignsam.datasets.photographs import read_upright
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.inference.annotator import Annotator, Result
 from sb3_alignsam.inference.click_files import DIGITS, click_entry
@@ -150,14 +151,7 @@ def _annotate(annotator: Annotator, job: FolderJob, name: str) -> dict[str, Any]
 def _read(job: FolderJob, name: str) -> np.ndarray:
     if job.annotations is None:
         return read_upright(job.images / name)
-    image = read_photograph(job.images / name)
-    stated = job.annotations.images[name][1]
-    if image.shape[:2] != (stated.height, stated.width):
-        raise InputError(
-            f"the image {job.images / name} is {image.shape[1]}x{image.shape[0]}, but {job.annotations.path} states "
-            f"{stated.width}x{stated.height}; put the right file there or correct the annotation file"
-        )
-    return image
+    return ImageFolder(job.images, job.annotations.path).read(*job.annotations.images[name])
 
 
 def _about(category: str, result: Result) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch as th
 
+from sb3_alignsam.cache_home import cache_home
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.cache import MIN_LIMIT_GB, FeatureCache, image_key, text_key
-from sb3_alignsam.perception.cache_home import cache_home
 from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.segmenter import Segmenter

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sb3_alignsam.cache_home import cache_home
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.perception.cache_home import cache_home
 from sb3_alignsam.perception.checkpoints import Checkpoint
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -15,8 +15,8 @@ import torch as th
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sb3_alignsam.cache_home import HOME_VARIABLE
 from sb3_alignsam.errors import InputError, RunError
-from sb3_alignsam.perception.cache_home import HOME_VARIABLE
 from sb3_alignsam.perception.checkpoints import StateDict
 from sb3_alignsam.perception.weights import VOCABULARY_FILES, WeightsEntry, find_weights, stored_path, weights_folder
 

@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sb3_alignsam.cache_home import cache_home
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import unknown_name
-from sb3_alignsam.perception.cache_home import cache_home
 
 VOCABULARY_FILES = ("vocab.json", "merges.txt")
 """What transformers' tokenizer reads from the folder of a stored vocabulary."""

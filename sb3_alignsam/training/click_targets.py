@@ -68,7 +68,9 @@ def worth_clicking(
         tried = [replace(episodes[row], clicks=list(episodes[row].clicks)) for row in open_rows]
         clicks = [grid.click(actions[row], *each.image_size) for row, each in zip(open_rows, tried, strict=True)]
         click_together(tried, clicks, segmenter)
-        worth[open_rows] = [_gain(episodes[row], after) >= LEAST_GAIN for row, after in zip(open_rows, tried)]
+        worth[open_rows] = [
+            _gain(episodes[row], after) >= LEAST_GAIN for row, after in zip(open_rows, tried, strict=True)
+        ]
     return worth
 
 

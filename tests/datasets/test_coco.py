@@ -279,7 +279,7 @@ def test_a_photograph_that_is_missing_damaged_or_of_another_size_is_named(root: 
         with pytest.raises(InputError) as caught:
             dataset.get(0)
         message = _one_line(caught)
-        for part in (expected, str(path), "instances_train.json", "image 3"):
+        for part in (expected, str(path), "instances_train.json", "images (id 3)"):
             assert part in message
         path.unlink() if expected == "is not an image" else path.write_text("no image")
     assert dataset.get(1).image_id == 8
@@ -290,18 +290,44 @@ def test_a_photograph_that_is_missing_damaged_or_of_another_size_is_named(root: 
     [None, [], [[1.0, 2.0, 3.0, 4.0, float("nan"), 5.0]], [[1, 2, 3, 4, 5, 6, 7]], {"size": [40, 60], "counts": [5]}],
 )
 @pytest.mark.parametrize("place", [2, 4])
-def test_a_malformed_segmentation_is_named_when_its_episode_is_asked_for(
-    tmp_path: Path, segmentation: Any, place: int
-) -> None:
+def test_a_malformed_segmentation_is_named_at_once_or_left_out(tmp_path: Path, segmentation: Any, place: int) -> None:
     content = _content()
     content["annotations"][place]["segmentation"] = segmentation
-    dataset = CocoDataset(_write(tmp_path, content), "train")
-    assert dataset.get(0).image_id == 3
+    _write(tmp_path, content)
     with pytest.raises(InputError) as caught:
-        dataset.get(1)
+        CocoDataset(tmp_path, "train")
     message = _one_line(caught)
     assert str(tmp_path / "annotations" / "instances_train.json") in message
-    assert f"annotation {content['annotations'][place]['id']}:" in message
+    assert f"annotations[{place}].segmentation" in message
+    assert f"(id {content['annotations'][place]['id']})" in message
+    with pytest.warns(RuntimeWarning, match="1 annotations"):
+        sample = CocoDataset(tmp_path, "train", lenient=True).get(1)
+    assert sample.instance_ids == ((70,) if place == 2 else (60, 70))
+    np.testing.assert_array_equal(sample.ignore, (SMALL | CROWD if place == 2 else SMALL) & ~sample.union)
+
+
+def test_lenient_leaves_out_images_whose_file_cannot_be_used(root: Path) -> None:
+    (root / "train" / "3.png").write_text("no image")
+    with pytest.warns(RuntimeWarning, match=r"left out 1 images.*3\.png is not an image"):
+        assert _keys(CocoDataset(root, "train", lenient=True)) == [(8, CAT), (8, DOG)]
+
+
+def test_a_photograph_outside_the_folder_is_refused(root: Path) -> None:
+    outside = (root / "train" / "3.png").rename(root / "3.png")
+    (root / "train" / "3.png").symlink_to(outside)
+    with pytest.raises(InputError, match=r"3\.png leads out of"):
+        CocoDataset(root, "train").get(0)
+    # The folder itself may lie anywhere.
+    outside.replace(root / "train" / "3.png")
+    (root / "train").rename(root / "elsewhere")
+    (root / "train").symlink_to(root / "elsewhere")
+    assert CocoDataset(root, "train").get(0).image_id == 3
+
+
+def test_a_photograph_of_a_dataset_is_jpeg_or_png(root: Path) -> None:
+    Image.fromarray(_pixels(3)).save(root / "train" / "3.png", format="BMP")
+    with pytest.raises(InputError, match="save it as one of JPEG, PNG"):
+        CocoDataset(root, "train").get(0)
 
 
 def test_an_instance_that_covers_no_pixel_is_named(tmp_path: Path) -> None:
@@ -310,6 +336,8 @@ def test_an_instance_that_covers_no_pixel_is_named(tmp_path: Path) -> None:
     dataset = CocoDataset(_write(tmp_path, content), "train")
     with pytest.raises(InputError, match="annotation 30 covers no pixel"):
         dataset.get(0)
+    sample = CocoDataset(tmp_path, "train", lenient=True).get(0)
+    assert (sample.instances.shape, sample.instance_ids) == ((0, HEIGHT, WIDTH), ())
 
 
 def test_a_malformed_annotation_file_is_refused(tmp_path: Path) -> None:

@@ -96,12 +96,13 @@ def test_a_polygon_covers_the_pixels_inside_it() -> None:
 
 
 def test_a_polygon_beyond_the_border_is_cut_there() -> None:
-    around = [-WIDTH, -HEIGHT, 2 * WIDTH, -HEIGHT, 2 * WIDTH, 2 * HEIGHT, -WIDTH, 2 * HEIGHT]
+    around = [-1, -1, WIDTH + 1, -1, WIDTH + 1, HEIGHT + 1, -1, HEIGHT + 1]
     assert decode_segmentation([around], HEIGHT, WIDTH, SOURCE).all()
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), -float("inf"), 1e300, -1e9, 10**400, 2 * WIDTH + 1, "3", None, True, [1.0]]
+    "value",
+    [float("nan"), float("inf"), -float("inf"), 1e300, -1e9, 10**400, WIDTH + 1.1, -1.1, "3", None, True, [1.0]],
 )
 @pytest.mark.parametrize("place", [0, 5])
 def test_a_coordinate_that_is_no_number_near_the_image_is_refused(value: Any, place: int) -> None:
