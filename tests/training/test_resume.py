@@ -24,7 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.resume import resume
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.run_folder import alone
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 from tests.cli.commands import assert_refused
