@@ -25,8 +25,8 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.resume import resume
 from sb3_alignsam.training.run import train
-from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.run_folder import alone
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 from tests.cli.commands import assert_refused
 from tests.training.forks import Forks
