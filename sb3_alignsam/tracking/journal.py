@@ -92,7 +92,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("a+b", buffering=0)
         file.truncate(_whole(self.path))
-        return file  # type: ignore[return-value]
+        return file
 
 
 def _whole(path: Path) -> int:
