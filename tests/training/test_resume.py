@@ -74,7 +74,7 @@ def _command(algo, kind, logs, steps=STEPS, save_freq=16, imitate=0):
     return [
         "train", "--env", ENV, "--algo", algo, "--vec-env", kind, "--device", "cpu", "-n", steps, "-f", logs,
         "-params", *pairs, "--eval-freq", 32, "--eval-episodes", 2, "--save-freq", save_freq, "--save-minutes", 0,
-        "--imitate", imitate,
+        "--imitate", imitate, "--track", "none",
     ]  # fmt: skip
 
 
