@@ -140,21 +140,15 @@ def train_in(
                 try:
                     if checkpoint is None:
                         if tracking is not None:
-                            tracking.load_state_dict({"dumps": 0})
+                            tracking.load_state_dict({"dumps": 0})  # what an earlier try has logged is made again
                         logger.note("hyperparameters", hyperparams.raw)
                         if settings.imitate:
                             _imitate(model, settings, hyperparams.n_envs, probe, folder, stop, report)
                             # What it reaches by itself.
                             save(folder / "imitation.zip")
-                        steps = hyperparams.n_timesteps
-                        report(f"training {settings.algo} on {settings.env_id} for {steps} steps into {folder}")
-                    with spared_cores(vec_env):
-                        if checkpoint is not None:
-                            model.set_parameters(checkpoint.parameters, device=device)
-                            restore_training(model, vec_env, callbacks, logger, checkpoint.state)
-                        # SB3 takes how many steps are left, and adds those that are done, for the schedules too.
-                        left = hyperparams.n_timesteps - model.num_timesteps
-                        model.learn(left, CallbackList(callbacks), reset_num_timesteps=checkpoint is None)
+                        report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps "
+                               f"into {folder}")  # fmt: skip
+                    _learn(model, vec_env, hyperparams.n_timesteps, callbacks, logger, checkpoint)
                 except BaseException:
                     boundary.write_at_end(folder)
                     with suppress(OSError):  # what was learnt is kept
@@ -164,6 +158,24 @@ def train_in(
                 if logger.name_to_value:
                     logger.dump(model.num_timesteps)
         mark_finished(folder, settings.env_id)
+
+
+def _learn(
+    model: OnPolicyAlgorithm,
+    vec_env: VecEnv,
+    n_timesteps: int,
+    callbacks: list[BaseCallback],
+    logger: RunLogger,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Train by PPO to the last step, from a checkpoint on if there is one."""
+    with spared_cores(vec_env):
+        if checkpoint is not None:
+            model.set_parameters(checkpoint.parameters, device=model.device)
+            restore_training(model, vec_env, callbacks, logger, checkpoint.state)
+        # SB3 takes how many steps are left, and adds those that are done, for the schedules too.
+        left = n_timesteps - model.num_timesteps
+        model.learn(left, CallbackList(callbacks), reset_num_timesteps=checkpoint is None)
 
 
 def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv, device: str) -> OnPolicyAlgorithm:
