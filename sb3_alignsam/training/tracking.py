@@ -37,7 +37,7 @@ def tracked(
     inner = folder / settings.env_id
     callback = MlflowCallback(
         folder,
-        usable(settings.tracking_uri) if settings.tracking_uri else default_store(settings.logs),
+        usable(settings.tracking_uri) if settings.tracking_uri else default_store(folder.parents[1]),
         settings.env_id,
         f"{settings.algo}/{folder.name}",
         _params(settings, hyperparams),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Image, configure
 
@@ -12,6 +13,13 @@ from sb3_alignsam.tracking.journal import journal_of, read_entries
 
 CLOSED = "http://127.0.0.1:9"
 """Nobody listens there: all is in the journal."""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Nobody waits for a server at the end."""
+    for name in ("PATIENCE", "PATIENCE_WHEN_STOPPED"):
+        monkeypatch.setattr(f"sb3_alignsam.callbacks.mlflow.{name}", 0.0)
 
 
 def _entries(folder, kind):
@@ -38,7 +46,7 @@ def test_a_script_of_ones_own_is_tracked_with_its_last_update(tmp_path):
     assert len(lines) == 1
 
 
-def test_dumps_that_are_made_again_are_not_kept_twice(tmp_path):
+def test_dumps_that_are_made_again_are_not_kept_twice(impatient, tmp_path):
     for made in (0, 2, 2):
         with MlflowCallback(tmp_path, CLOSED, report=lambda line: None) as tracking:
             logger = configure(str(tmp_path / "log"), ["csv"])
@@ -51,7 +59,7 @@ def test_dumps_that_are_made_again_are_not_kept_twice(tmp_path):
     assert len({each["id"] for each in _entries(tmp_path, "begin")}) == 1
 
 
-def test_pictures_of_the_logger_become_files(tmp_path):
+def test_pictures_of_the_logger_become_files(impatient, tmp_path):
     with MlflowCallback(tmp_path, CLOSED, report=lambda line: None) as tracking:
         logger = configure(str(tmp_path / "log"), [])
         tracking.begin(logger)
@@ -61,7 +69,7 @@ def test_pictures_of_the_logger_become_files(tmp_path):
     assert [each["path"] for each in _entries(tmp_path, "file")] == ["plots/a_b_5.png"]
 
 
-def test_whoever_stops_training_leaves_a_run_that_says_so(tmp_path):
+def test_whoever_stops_training_leaves_a_run_that_says_so(impatient, tmp_path):
     for number, error in enumerate((KeyboardInterrupt, ValueError)):
         folder = tmp_path / str(number)
         try:

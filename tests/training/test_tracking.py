@@ -126,7 +126,7 @@ def test_the_best_model_is_registered_and_takes_photographs(tracked_run):
 
 def test_neither_tracking_nor_films_change_what_is_learnt(tracked_run, tmp_path):
     folder, _ = tracked_run
-    plain = _weights(short_run("maskable_ppo", tmp_path, imitate=32, eval_freq=0))
+    plain = _weights(short_run("maskable_ppo", tmp_path, imitate=32, **EVALUATED))
     assert all(th.equal(value, plain[key]) for key, value in _weights(folder).items())
 
 
