@@ -28,7 +28,7 @@ demo: check-libs $(STAMP) ## Run the whole job, small, on the embedded default
 	@$(BIN)/sb3-alignsam demo $(ARGS)
 
 mlflow: $(STAMP) ## Open MLflow on the runs in LOGS=logs
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LOGS)/mlflow.db --default-artifact-root $(LOGS)/mlartifacts $(ARGS)
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(LOGS)/mlflow.db --default-artifact-root $(LOGS)/mlartifacts $(ARGS)
 
 tensorboard: $(STAMP) ## Open TensorBoard on the runs in LOGS=logs
 	@$(BIN)/tensorboard --logdir $(LOGS) $(ARGS)

@@ -22,6 +22,8 @@ from sb3_alignsam.tracking.journal import FOLDER, journal_of, read_entries
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+# What is trained here is nobody else's business, and there may be no network.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
