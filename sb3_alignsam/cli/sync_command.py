@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sb3_alignsam.tracking.addresses import checked
 from sb3_alignsam.tracking.late import sync
 from sb3_alignsam.training.run_folder import ARGS, alone
 
@@ -23,7 +24,7 @@ def command(run: Path, tracking_uri: str | None) -> None:
     """
     inner = next((path.parent for path in sorted(run.glob(f"*/{ARGS}"))), None)
     with nullcontext() if inner is None else alone(run, inner.name):
-        sent = sync(run, tracking_uri)
+        sent = sync(run, None if tracking_uri is None else checked(tracking_uri))
     for line in sent.refused:
         click.echo(f"warning: {line}", err=True)
     click.echo(f"sent {sent.entries} entries of the journal and {sent.files} new files to {sent.uri}")

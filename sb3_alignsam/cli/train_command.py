@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, log_folder_option, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.tracking.addresses import checked
 from sb3_alignsam.training.config import (
     ALGORITHMS,
     Hyperparams,
@@ -114,6 +115,8 @@ def command(
         check_at_least(name, value, 0)
     if not 0 <= save_minutes < math.inf:
         raise InputError(f"--save-minutes needs a number >= 0, got {save_minutes:g}")
+    if tracking_uri is not None:
+        tracking_uri = context.params["tracking_uri"] = checked(tracking_uri)
     if resume is not None:
         folder = resume_run(resume, _changes(context), click.echo)
         click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")

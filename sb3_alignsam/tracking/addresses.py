@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sb3_alignsam.errors import InputError
+
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 HIDDEN = "***"
 _USER = re.compile(r"(?<=://)([^/\s@:]*)(:[^\s/]*)?@")
@@ -13,6 +15,23 @@ _USER = re.compile(r"(?<=://)([^/\s@:]*)(:[^\s/]*)?@")
 def default_store(folder: Path) -> str:
     """The sqlite store in a folder, which needs no server."""
     return f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+def checked(uri: str) -> str:
+    """An address that a user gave, sqlite files by their absolute paths, since it may be read from elsewhere.
+
+    :raises InputError: it is no address of a store.
+    """
+    if uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
+        raise InputError(
+            f"--tracking-uri needs an address such as http://host:5000 or sqlite:///mlflow.db, got '{uri}'"
+        )
+    if not uri.startswith("sqlite:///"):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.parent.is_dir():
+        raise InputError(f"--tracking-uri {uri}: there is no folder {path.parent}")
+    return f"sqlite:///{path.resolve()}"
 
 
 def artifact_place(uri: str, experiment: str) -> str | None:

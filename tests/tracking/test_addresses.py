@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sb3_alignsam.tracking.addresses import anonymous, artifact_place, default_store, masked, usable
+from sb3_alignsam.tracking.addresses import anonymous, artifact_place, checked, default_store, masked, usable
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ def test_passwords_are_hidden_and_what_was_hidden_can_be_used_without(address, s
     assert masked(address) == shown
     assert anonymous(address) == without
     assert usable(masked(address)) == (without if shown != address else address)
+
+
+def test_a_database_is_known_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert checked("sqlite:///a.db") == f"sqlite:///{tmp_path.resolve()}/a.db"
+    assert checked("http://me:secret@host") == "http://me:secret@host"
 
 
 def test_files_of_a_database_lie_beside_it_and_those_of_a_server_where_it_says(tmp_path):
