@@ -21,7 +21,8 @@ from sb3_alignsam.envs.rendering import (
 )
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.evaluation.protocol import state_of
-from sb3_alignsam.policies.clickers import AgentClicker, Click, Stop
+from sb3_alignsam.perception.clicks import Click
+from sb3_alignsam.policies.clickers import AgentClicker
 
 PANEL = 160
 """Side of each picture in pixels."""
@@ -45,7 +46,7 @@ def draw_strips(env: SamSegEnv, agent: AgentClicker, indices: Sequence[int]) -> 
     for step in range(steps):
         states = [state_of(env, episodes[row], step, rng) for row in running]
         answers = dict(zip(running, agent.next_clicks(states) if states else [], strict=True))
-        clicks = {row: answer for row, answer in answers.items() if not isinstance(answer, Stop)}
+        clicks = {row: answer for row, answer in answers.items() if answer is None or isinstance(answer, Click)}
         click_together([episodes[row] for row in clicks], list(clicks.values()), env.segmenter)
         running = list(clicks)
         for row, episode in enumerate(episodes):
