@@ -4,6 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 TESTS ?= tests
 ARGS ?=
+LOGS ?= logs
 # What opencv-python loads from the system (Linux).
 SYSTEM_LIBS ?= libGL.so.1 libgthread-2.0.so.0
 
@@ -18,13 +19,22 @@ PYTEST := $(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -n $(WORKERS) --d
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long lint type format wheel constraints clean check-python check-libs
+.PHONY: help demo mlflow tensorboard screenshots test test-long lint type format wheel constraints clean check-python check-libs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: check-libs $(STAMP) ## Run the whole job, small, on the embedded default
 	@$(BIN)/sb3-alignsam demo $(ARGS)
+
+mlflow: $(STAMP) ## Open MLflow on the runs in LOGS=logs
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(LOGS)/mlflow.db --default-artifact-root $(LOGS)/mlartifacts $(ARGS)
+
+tensorboard: $(STAMP) ## Open TensorBoard on the runs in LOGS=logs
+	@$(BIN)/tensorboard --logdir $(LOGS) $(ARGS)
+
+screenshots: $(STAMP) ## Take the pictures of docs/tracking.md (needs chromium)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/screenshots.py $(ARGS)
 
 test: check-libs $(STAMP) ## Run the tests that take seconds (TESTS=tests/envs ARGS="-k name" for some)
 	@$(PYTEST) $(TESTS) $(ARGS)

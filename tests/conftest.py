@@ -17,7 +17,8 @@ from sb3_alignsam.perception import Segmenter, load_segmenter
 from sb3_alignsam.policies import MaskableImplicitPolicy
 from sb3_alignsam.policies.loading import AgentDescription, save_zip
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COCO_MINI = REPOSITORY.parent / "shared" / "data" / "coco_mini"

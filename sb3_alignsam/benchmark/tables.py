@@ -32,6 +32,12 @@ the process, libraries included; of a worker: what no other process shares.
 sample: median (quartiles) of decoding, resizing for SAM and building masks."""
 
 
+TRACKING_LEGEND = """\
+Median (quartiles) over blocks, which take turns. on: MLflow, films, checkpoints
+and pictures; off: none of them. Time in evaluations is not counted.
+end: what is left is sent after training, before the process ends."""
+
+
 def print_perception(figures: dict[str, Any], console: Console) -> None:
     """Show what `benchmark_perception` found."""
     _print_machine(figures, console, f"{figures['threads']} threads, {figures['repeats']} repeats")
@@ -95,6 +101,23 @@ def print_data(figures: dict[str, Any], console: Console) -> None:
     table.add_row(name, *(_duration(samples[key]) for key in ("seconds", "cpu_seconds")), "")
     console.print(table)
     console.print(f"\n{DATA_LEGEND}", highlight=False)
+
+
+def print_tracking(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_tracking` found."""
+    said = f"{figures['blocks']} blocks of {figures['seconds']:g} s"
+    _print_machine(figures, console, said)
+    _print_workload(figures, console)
+    table = _columns("", "on", "off")
+    on, off = figures["on"], figures["off"]
+    table.add_row("steps/s", *(_cell(each["steps_per_second"]) for each in (on, off)))
+    table.add_row("steps", *(str(each["steps"]) for each in (on, off)))
+    table.add_row("films", *(str(each["films"]) for each in (on, off)))
+    table.add_row("checkpoints", *(str(each["checkpoints"]) for each in (on, off)))
+    table.add_row("end of a run", _duration(on["end_seconds"]), "-")
+    console.print(table)
+    console.print(f"\non / off: {_cell(figures['ratio'])} of the steps a second", highlight=False)
+    console.print(f"\n{TRACKING_LEGEND}", highlight=False)
 
 
 _TRAIN_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (

@@ -34,7 +34,8 @@ def train_watched(
     from sb3_alignsam.envs.making import make_env
     from sb3_alignsam.perception.segmenter import Segmenter
     from sb3_alignsam.training.config import ALGORITHMS, agent_env_kwargs, read_hyperparams, shipped_config
-    from sb3_alignsam.training.run import RunSettings, train
+    from sb3_alignsam.training.run import train
+    from sb3_alignsam.training.settings import RunSettings
 
     env_kwargs = agent_env_kwargs(agent, env_id, env_kwargs)
     params = read_hyperparams(shipped_config(algo, agent), env_id, algo, hyperparams)

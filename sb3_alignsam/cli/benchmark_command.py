@@ -17,6 +17,7 @@ from sb3_alignsam.benchmark.environments import benchmark_env
 from sb3_alignsam.benchmark.made_up_coco import ANNOTATIONS, IMAGES
 from sb3_alignsam.benchmark.perception import benchmark_perception
 from sb3_alignsam.benchmark.timing import cores
+from sb3_alignsam.benchmark.tracking import benchmark_tracking
 from sb3_alignsam.benchmark.training import benchmark_train
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, read_pairs, table_console
 from sb3_alignsam.errors import InputError
@@ -37,6 +38,7 @@ def command() -> None:
     sb3-alignsam benchmark env --num-envs 1,8,16
     sb3-alignsam benchmark train --segmenter repvit_sam --root coco_folder
     sb3-alignsam benchmark data
+    sb3-alignsam benchmark tracking
     """
 
 
@@ -229,6 +231,30 @@ def data(
             tables.print_data,
             json_file,
         )
+
+
+@command.command("tracking")
+@click.option("--algo", type=click.Choice(tuple(ALGORITHMS)), default="maskable_ppo", show_default=True)
+@click.option("--blocks", default=3, show_default=True, help="Of training with tracking, and as many without.")
+@click.option("--seconds", default=120.0, show_default=True, help="Of each block.")
+@click.option("--freq", default=5000, show_default=True, help="Steps between two checkpoints, films, evaluations.")
+@_json
+def tracking(algo: str, blocks: int, seconds: float, freq: int, json_file: Path | None) -> None:
+    """Steps a second with MLflow, films and checkpoints, beside those without.
+
+    \b
+    sb3-alignsam benchmark tracking
+    sb3-alignsam benchmark tracking --blocks 2 --seconds 40 --freq 1000
+    """
+    for name, value in (("--blocks", blocks), ("--freq", freq)):
+        check_at_least(name, value, 1)
+    if not 0 < seconds < 10**6:
+        raise InputError(f"--seconds needs a number above 0, got {seconds:g}")
+    _tell(
+        lambda: benchmark_tracking(algo=algo, blocks=blocks, seconds=seconds, freq=freq),
+        tables.print_tracking,
+        json_file,
+    )
 
 
 def _check_checkpoint(segmenter: str | None, checkpoint: str | None) -> None:

@@ -13,7 +13,8 @@ from sb3_alignsam.evaluation.films import record_films
 from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.evaluation.run import evaluate_run
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 
 ALGO, ENV_ID = "maskable_ppo", "SamSegShapes-v0"
 DEFAULT_STEPS = 14_000
@@ -41,7 +42,9 @@ def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None,
     progress = sys.stdout.isatty()
     hyperparams = read_hyperparams(shipped_config(ALGO, agent), ENV_ID, ALGO, {"n_timesteps": n_timesteps})
     kwargs = agent_env_kwargs(agent, ENV_ID, {}, text_model)
-    settings = RunSettings(ALGO, ENV_ID, kwargs, seed, log_folder, eval_freq=4000, eval_episodes=64, progress=progress)
+    settings = RunSettings(
+        ALGO, ENV_ID, kwargs, seed, log_folder, eval_freq=4000, eval_episodes=64, progress=progress, track="mlflow"
+    )
     click.echo("1 of 3  train on Shapes scenes")
     folder = train(settings, hyperparams, sys.argv, click.echo)
     click.echo("2 of 3  evaluate on the val split, which training never saw")
@@ -59,3 +62,4 @@ def command(n_timesteps: int, episodes: int, agent: str, text_model: str | None,
     click.echo(f"\nLook at:\n  curves  {folder / 'report' / 'eval_val.png'}\n  films   {films[0].parent}")
     click.echo(f"  sheet   {folder / 'report' / 'eval_val_episodes.png'}")
     click.echo(f"  figures {folder / 'report' / 'eval_val.json'}\n  training curves: tensorboard --logdir {folder}")
+    click.echo(f"  MLflow  make mlflow LOGS={log_folder}")

@@ -11,8 +11,8 @@ import click
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, log_folder_option, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import ALGORITHMS, agent_env_kwargs, read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings
 from sb3_alignsam.training.search_space import read_space, shipped_space
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, log_folder_option, read_env_kwargs, read_pairs
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.tracking.addresses import checked
 from sb3_alignsam.training.config import (
     ALGORITHMS,
     Hyperparams,
@@ -23,10 +24,13 @@ from sb3_alignsam.training.config import (
 )
 from sb3_alignsam.training.repeating import RecordedRun, read_run
 from sb3_alignsam.training.resume import resume as resume_run
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
-BESIDE_RESUME = ("resume", "device", "save_freq", "save_minutes", "keep_checkpoints")
+BESIDE_RESUME = (
+    "resume", "device", "save_freq", "save_minutes", "keep_checkpoints", "track", "tracking_uri", "video_freq"
+)  # fmt: skip
 """Options that a resumed run takes: they do not change what it learns."""
 
 
@@ -56,6 +60,11 @@ BESIDE_RESUME = ("resume", "device", "save_freq", "save_minutes", "keep_checkpoi
 )
 @click.option("--save-minutes", default=10.0, show_default=True, help="Minutes between two of them; 0: none.")
 @click.option("--keep-checkpoints", default=3, show_default=True, help="How many of them are kept; 0: all.")
+@click.option(
+    "--track", type=click.Choice(("mlflow", "none")), default="mlflow", show_default=True, help="Where runs are kept."
+)
+@click.option("--tracking-uri", metavar="URI", help="MLflow server or database; else mlflow.db in the log folder.")
+@click.option("--video-freq", default=0, show_default=True, help="Steps between films of dev episodes; 0: none.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run; see below.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; of the policy.")
 @click.option(
@@ -84,6 +93,9 @@ def command(
     imitate: int,
     save_minutes: float,
     keep_checkpoints: int,
+    track: Literal["mlflow", "none"],
+    tracking_uri: str | None,
+    video_freq: int,
     resume: Path | None,
     device: str,
     from_run: Path | None,
@@ -99,10 +111,12 @@ def command(
     sb3-alignsam train --resume logs/maskable_ppo/SamSegShapes-v0_1
     """
     numbers = {"--eval-freq": eval_freq, "--save-freq": save_freq, "--seed": seed, "--imitate": imitate}
-    for name, value in {**numbers, "--keep-checkpoints": keep_checkpoints}.items():
+    for name, value in {**numbers, "--keep-checkpoints": keep_checkpoints, "--video-freq": video_freq}.items():
         check_at_least(name, value, 0)
     if not 0 <= save_minutes < math.inf:
         raise InputError(f"--save-minutes needs a number >= 0, got {save_minutes:g}")
+    if tracking_uri is not None:
+        tracking_uri = context.params["tracking_uri"] = checked(tracking_uri)
     if resume is not None:
         folder = resume_run(resume, _changes(context), click.echo)
         click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")
@@ -128,6 +142,9 @@ def command(
         imitate=imitate,
         save_minutes=save_minutes,
         keep_checkpoints=keep_checkpoints,
+        track=track,
+        tracking_uri=tracking_uri,
+        video_freq=video_freq,
     )
     shipped_config(algo, agent)  # An unknown algorithm or agent is named even beside a file of the user's own.
     repeats = None

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -17,12 +17,24 @@ from PIL import Image
 from stable_baselines3.common.vec_env import DummyVecEnv, VecVideoRecorder
 
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
-from sb3_alignsam.evaluation.agents import LoadedAgent
 from sb3_alignsam.evaluation.protocol import state_of
+from sb3_alignsam.policies.clickers import AgentClicker
 
 SECONDS_A_FRAME = 1.0
 MAX_FRAME_BYTES = 256 * 2**20
 """Frames that a film may hold: the recorder keeps them in memory until the film is written."""
+
+
+class Player(Protocol):
+    """An agent and the environment that it plays in, as a `LoadedAgent` has them."""
+
+    @property
+    def env(self) -> SamSegEnv:
+        """The environment."""
+
+    @property
+    def clicker(self) -> AgentClicker:
+        """The agent."""
 
 
 class Unending(gym.Wrapper):
@@ -33,7 +45,7 @@ class Unending(gym.Wrapper):
         return observation, reward, False, False, info
 
 
-def record_films(agent: LoadedAgent, indices: Sequence[int], folder: Path, tiles: int = 1) -> list[Path]:
+def record_films(agent: Player, indices: Sequence[int], folder: Path, tiles: int = 1) -> list[Path]:
     """Record films, a frame before the first click and one after each. An earlier film is never overwritten.
 
     A film is named ``episode_<index>-step-0-to-step-<clicks>.mp4``, ``episodes_<first>_to_<last>-...`` where it shows
@@ -48,7 +60,7 @@ def record_films(agent: LoadedAgent, indices: Sequence[int], folder: Path, tiles
     return [path for group in groups for path in _record(agent, group, folder)]
 
 
-def _record(agent: LoadedAgent, indices: Sequence[int], folder: Path) -> list[Path]:
+def _record(agent: Player, indices: Sequence[int], folder: Path) -> list[Path]:
     clicks = agent.env.max_steps
     envs = [agent.env.twin() for _ in indices]
     base = DummyVecEnv([partial(Unending, env) for env in envs])
@@ -90,20 +102,20 @@ def _moved(film: Path, folder: Path) -> Path:
         return path
 
 
-def _actions(agent: LoadedAgent, envs: Sequence[SamSegEnv], step: int, last: np.ndarray | None) -> np.ndarray:
+def _actions(agent: Player, envs: Sequence[SamSegEnv], step: int, last: np.ndarray | None) -> np.ndarray:
     """The agent's next actions, (B,); where it has stopped, *stop* again, which changes nothing."""
     actions = agent.clicker.next_actions([state_of(env, env.episode, step, env.np_random) for env in envs])
     return actions if last is None else np.where(last == agent.env.grid.stop_action, last, actions)
 
 
-def _frame(agent: LoadedAgent) -> np.ndarray:
+def _frame(agent: Player) -> np.ndarray:
     frame = agent.env.render()
     if frame is None:
         raise ValueError('the agent\'s environment needs render_mode="rgb_array"')
     return frame
 
 
-def write_animation(agent: LoadedAgent, indices: Sequence[int], path: Path) -> None:
+def write_animation(agent: Player, indices: Sequence[int], path: Path) -> None:
     """Write one animated GIF of several episodes, a frame a click, for pages that show no films."""
     frames = []
     for index in indices:

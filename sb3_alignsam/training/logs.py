@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat, filter_excluded_keys
 from torch.utils.tensorboard import SummaryWriter
 
@@ -41,6 +42,11 @@ class RunLogger(Logger):
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         # SB3 counts those of one call of `learn`.
         super().record(key, value + self._iterations if key == "time/iterations" else value, exclude)
+
+    def note(self, title: str, values: Mapping[str, Any]) -> None:
+        """Show a mapping as text in TensorBoard."""
+        text = yaml.safe_dump(dict(values), sort_keys=False)
+        self.events.writer.add_text(title, "".join(f"    {line}\n" for line in text.splitlines()), 0)
 
     def reach(self) -> dict[str, Any]:
         """How far the run's logs reach: sizes of the growing ones in bytes, rows of ``progress.csv``."""

@@ -10,7 +10,7 @@ from typing import Any
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import check_keywords
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams, hyperparams_of
-from sb3_alignsam.training.run import RunSettings
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.yaml_files import YamlFile, read_yaml
 
 NOT_RECORDED = ("progress",)

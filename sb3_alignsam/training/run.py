@@ -4,45 +4,40 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from sb3_alignsam.callbacks import (
-    CheckpointCallback,
-    ClickMetricsCallback,
-    EvaluationCallback,
-    SamplingCallback,
-    SimilarityPicturesCallback,
-)
 from sb3_alignsam.datasets.image_record import ImageRecord, other_images
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.evaluation.protocol import spread
 from sb3_alignsam.perception.devices import resolve_device
-from sb3_alignsam.policies.loading import MASKABLE, AgentDescription, policy_class, save_zip, zip_of
+from sb3_alignsam.policies.loading import AgentDescription, policy_class, save_zip, zip_of
 from sb3_alignsam.policies.resolving import resolve_policy_kwargs
+from sb3_alignsam.tracking.addresses import masked
 from sb3_alignsam.training.boundary import BoundaryCallback
 from sb3_alignsam.training.buffers import DistinctEpisodeDictRolloutBuffer, MaskableDistinctEpisodeDictRolloutBuffer
+from sb3_alignsam.training.callbacks import run_callbacks
 from sb3_alignsam.training.checkpoint import Checkpoint, add_state
 from sb3_alignsam.training.config import ALGORITHMS, Hyperparams
 from sb3_alignsam.training.imitation import Imitation
 from sb3_alignsam.training.logs import RunLogger
 from sb3_alignsam.training.run_folder import alone, mark_finished, new_run_folder, write_configuration
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.state import restore_training, training_state
 from sb3_alignsam.training.stopping import Stops, stops, told_in_one_line
+from sb3_alignsam.training.tracking import tracked
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
 from sb3_alignsam.training.versions import current_versions, differences, write_versions
 
@@ -52,36 +47,6 @@ BUFFERS: dict[str, type[RolloutBuffer]] = {
 }
 IMITATION_SEED = 1_000_003
 """Added to a run's seed, so that imitation and PPO see other scenes."""
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything that decides a run but its hyperparameters.
-
-    :param algo: ``ppo`` or ``maskable_ppo``. :param env_id: registered id. :param env_kwargs: its keywords.
-    :param seed: of policy, sampling and environments. :param logs: root of the run folders.
-    :param vec_env: ``batched``, ``subproc`` or ``dummy``, see `make_vec_env`.
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
-    :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
-    :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
-    :param imitate: steps of `Imitation` before PPO begins, not counted among those of PPO; 0: none.
-    :param save_minutes: minutes between two of them; 0: none. :param keep_checkpoints: how many are kept; 0: all.
-    """
-
-    algo: str
-    env_id: str
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    logs: Path = Path("logs")
-    vec_env: str = "batched"
-    device: str = "auto"
-    eval_freq: int = 5000
-    eval_episodes: int = 100
-    save_freq: int = 0
-    progress: bool = False
-    imitate: int = 0
-    save_minutes: float = 10.0
-    keep_checkpoints: int = 3
 
 
 def train(
@@ -106,6 +71,7 @@ def train(
     device, probe = prepare(settings, hyperparams)
     folder = new_run_folder(settings.logs, settings.algo, settings.env_id)
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()}
+    arguments["tracking_uri"] = settings.tracking_uri and masked(settings.tracking_uri)
     write_configuration(folder, settings.env_id, hyperparams.raw, arguments, command or sys.argv)
     versions = current_versions(device, probe)
     write_versions(folder, settings.env_id, versions)
@@ -159,7 +125,7 @@ def train_in(
             logger = RunLogger(folder, forget_after, done // (model.n_steps * model.n_envs))
             model.set_logger(logger)
             describe = partial(_describe, model, settings, hyperparams, list(probe.dataset.categories))
-            with closing(logger):
+            with closing(logger), tracked(settings, hyperparams, folder, logger, report) as tracking:
                 callbacks: list[BaseCallback] = []
 
                 def compose() -> io.BytesIO:
@@ -172,32 +138,47 @@ def train_in(
 
                 boundary = BoundaryCallback(compose, stop, None if checkpoint is None else checkpoint.state)
                 keeps_maps = getattr(model.policy.features_extractor, "seen_maps", None) is not None
-                callbacks += [boundary, *_callbacks(settings, keeps_maps, folder, save, boundary.write, report)]
-                callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
+                callbacks += run_callbacks(settings, hyperparams, folder, boundary, tracking, save, keeps_maps, report)
                 last = folder / f"{settings.env_id}.zip"
                 try:
                     if checkpoint is None:
+                        if tracking is not None:
+                            tracking.load_state_dict({"dumps": 0})  # what an earlier try has logged is made again
+                        logger.note("hyperparameters", hyperparams.raw)
                         if settings.imitate:
                             _imitate(model, settings, hyperparams.n_envs, probe, folder, stop, report)
                             # What it reaches by itself.
                             save(folder / "imitation.zip")
-                        steps = hyperparams.n_timesteps
-                        report(f"training {settings.algo} on {settings.env_id} for {steps} steps into {folder}")
-                    with spared_cores(vec_env):
-                        if checkpoint is not None:
-                            model.set_parameters(checkpoint.parameters, device=device)
-                            restore_training(model, vec_env, callbacks, logger, checkpoint.state)
-                        # SB3 takes how many steps are left, and adds those that are done, for the schedules too.
-                        left = hyperparams.n_timesteps - model.num_timesteps
-                        model.learn(left, CallbackList(callbacks), reset_num_timesteps=checkpoint is None)
+                        report(f"training {settings.algo} on {settings.env_id} for {hyperparams.n_timesteps} steps "
+                               f"into {folder}")  # fmt: skip
+                    _learn(model, vec_env, hyperparams.n_timesteps, callbacks, logger, checkpoint)
                 except BaseException:
                     boundary.write_at_end(folder)
                     with suppress(OSError):  # what was learnt is kept
                         save(last)
                     raise
                 save(last)
-                logger.dump(model.num_timesteps)
+                if logger.name_to_value:
+                    logger.dump(model.num_timesteps)
         mark_finished(folder, settings.env_id)
+
+
+def _learn(
+    model: OnPolicyAlgorithm,
+    vec_env: VecEnv,
+    n_timesteps: int,
+    callbacks: list[BaseCallback],
+    logger: RunLogger,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Train by PPO to the last step, from a checkpoint on if there is one."""
+    with spared_cores(vec_env):
+        if checkpoint is not None:
+            model.set_parameters(checkpoint.parameters, device=model.device)
+            restore_training(model, vec_env, callbacks, logger, checkpoint.state)
+        # SB3 takes how many steps are left, and adds those that are done, for the schedules too.
+        left = n_timesteps - model.num_timesteps
+        model.learn(left, CallbackList(callbacks), reset_num_timesteps=checkpoint is None)
 
 
 def _make_model(settings: RunSettings, hyperparams: Hyperparams, vec_env: VecEnv, device: str) -> OnPolicyAlgorithm:
@@ -266,51 +247,3 @@ def _describe(
         categories,
         settings.imitate,
     )
-
-
-def _callbacks(
-    settings: RunSettings,
-    keeps_maps: bool,
-    folder: Path,
-    save: Callable[[Path], None],
-    save_boundary: Callable[[Path], None],
-    report: Callable[[str], None],
-) -> list[BaseCallback]:
-    callbacks: list[BaseCallback] = [
-        CheckpointCallback(
-            save_boundary,
-            folder,
-            settings.save_freq,
-            settings.save_minutes,
-            settings.keep_checkpoints,
-            report,
-            at_start=settings.imitate > 0,
-        ),
-        ClickMetricsCallback(),
-        SamplingCallback(),
-    ]
-    if keeps_maps:
-        callbacks.append(SimilarityPicturesCallback())
-    if settings.eval_freq:
-        callbacks += _evaluation(settings, folder, save, report)
-    if settings.progress:
-        callbacks.append(ProgressBarCallback())
-    return callbacks
-
-
-def _evaluation(
-    settings: RunSettings, folder: Path, save: Callable[[Path], None], report: Callable[[str], None]
-) -> list[BaseCallback]:
-    try:
-        env = make_env(settings.env_id, {**settings.env_kwargs, "subset": "dev"})
-    except InputError as error:
-        # The same keywords made the training environment, so it is the dev part that is empty.
-        report(f"no dev episodes, so best_model.zip is not chosen: {error}")
-        return []
-    indices = spread(len(env.dataset), settings.eval_episodes)
-    maskable = settings.algo in MASKABLE
-    return [
-        EvaluationCallback(
-            env, indices, maskable, settings.eval_freq, folder, save, report, at_start=settings.imitate > 0
-        )
-    ]

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.tracking.addresses import masked
 
 ARGS = "args.yml"
 FINISHED = "finished"
@@ -44,9 +45,10 @@ def new_run_folder(logs: Path, algo: str, env_id: str) -> Path:
 def write_configuration(
     folder: Path, env_id: str, hyperparams: Mapping[str, Any], arguments: Mapping[str, Any], command: Sequence[str]
 ) -> None:
-    """Write ``config.yml`` (hyperparameters), ``args.yml`` (the command's options) and ``command.txt``."""
+    """Write ``config.yml`` (hyperparameters), ``args.yml`` (the command's options) and ``command.txt``; passwords in
+    addresses of the command are hidden."""
     inner = folder / env_id
-    (inner / "command.txt").write_text(shlex.join(command) + "\n", encoding="utf-8")
+    (inner / "command.txt").write_text(shlex.join(masked(word) for word in command) + "\n", encoding="utf-8")
     _write_yaml(inner / "config.yml", hyperparams)
     _write_yaml(inner / ARGS, arguments)  # Last: a folder that has it can be resumed.
 

@@ -15,8 +15,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.errors import InputError, RunStopped
 from sb3_alignsam.training.config import Hyperparams, check_hyperparams
-from sb3_alignsam.training.run import RunSettings, train, try_policy
+from sb3_alignsam.training.run import train, try_policy
 from sb3_alignsam.training.search_space import Dimension, with_values
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.studies import SamplerOfTrials, make_pruner, open_study
 from sb3_alignsam.training.sweep_files import SweepFiles
 

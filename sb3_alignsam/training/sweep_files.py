@@ -17,7 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.training.run import RunSettings
+from sb3_alignsam.training.settings import RunSettings
 
 
 @dataclass(frozen=True)

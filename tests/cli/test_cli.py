@@ -12,7 +12,7 @@ from tests.cli.commands import call
 from tests.conftest import REPOSITORY
 
 EXPLICIT = str(REPOSITORY / "zoo_configs" / "ppo_explicit.yml")
-TRAIN = ["train", "--env", "SamSegShapes-v0", "--vec-env", "dummy", "--device", "cpu"]
+TRAIN = ["train", "--env", "SamSegShapes-v0", "--vec-env", "dummy", "--device", "cpu", "--track", "none"]
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -86,6 +86,12 @@ def test_the_explicit_agent_trains_with_its_maps_shown(tmp_path, capsys):
         ([*TRAIN, "-n", "many"], "'many' is not a valid integer"),
         ([*TRAIN, "--seed", "-1"], "--seed needs a whole number >= 0"),
         ([*TRAIN, "--imitate", "-1"], "--imitate needs a whole number >= 0"),
+        ([*TRAIN, "--video-freq", "-1"], "--video-freq needs a whole number >= 0"),
+        ([*TRAIN, "--track", "wandb"], "'wandb' is not one of"),
+        ([*TRAIN, "--tracking-uri", "logs"], "--tracking-uri needs an address such as http://host:5000"),
+        ([*TRAIN, "--tracking-uri", "sqlite:///no/folder/a.db"], "there is no folder no/folder"),
+        (["sync", "RUN", "--tracking-uri", "file:///mlruns"], "--tracking-uri needs an address"),
+        (["sync"], "Missing argument 'RUN'"),
         ([*TRAIN, "-params", "n_step:8"], "'n_step' is not known; did you mean n_steps"),
         ([*TRAIN, "-params", "n_steps"], "-params takes key:value pairs, got 'n_steps'"),
         ([*TRAIN, "--env-kwargs", "split:test"], "split 'test' is not in shapes"),

@@ -19,7 +19,8 @@ from sb3_alignsam.evaluation.protocol import evaluate
 from sb3_alignsam.evaluation.run import evaluate_run, evaluate_runs
 from sb3_alignsam.policies.clickers import STOP
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 from tests.conftest import REPOSITORY, short_run
 
 

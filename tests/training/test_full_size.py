@@ -19,6 +19,7 @@ def test_repvit_sam_trains_on_photographs(coco_mini, tmp_path):
     checkpoint = tmp_path / "repvit_sam.safetensors"
     save_file(fill(shapes, 0), checkpoint)
     command = [sys.executable, "-m", "sb3_alignsam", "train", "--env", "SamSegCoco-v0", "-n", "64", "-f", str(tmp_path)]
+    command += ["--track", "none"]
     command += ["-params", "n_envs:2", "n_steps:32", "batch_size:32", "--eval-freq", "0", "--device", "cpu"]
     command += ["--env-kwargs", f"root:{coco_mini}", "split:train2017", "segmenter:repvit_sam"]
     command += [f"checkpoint:{checkpoint}"]

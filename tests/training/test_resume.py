@@ -24,8 +24,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
 from sb3_alignsam.training.resume import resume
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
 from sb3_alignsam.training.run_folder import alone
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 from tests.cli.commands import assert_refused
 from tests.training.forks import Forks
@@ -73,7 +74,7 @@ def _command(algo, kind, logs, steps=STEPS, save_freq=16, imitate=0):
     return [
         "train", "--env", ENV, "--algo", algo, "--vec-env", kind, "--device", "cpu", "-n", steps, "-f", logs,
         "-params", *pairs, "--eval-freq", 32, "--eval-episodes", 2, "--save-freq", save_freq, "--save-minutes", 0,
-        "--imitate", imitate,
+        "--imitate", imitate, "--track", "none",
     ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.policies.loading import read_description
 from sb3_alignsam.training.config import ALGORITHMS, read_hyperparams, shipped_config
-from sb3_alignsam.training.run import RunSettings, train
+from sb3_alignsam.training.run import train
+from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 from tests.conftest import short_run
 

@@ -58,7 +58,7 @@ def test_the_best_trial_can_be_trained_again_by_the_file_that_is_written(typed, 
     entry = yaml.safe_load((folder / "best.yml").read_text())[ENV]
     assert entry["env_kwargs"] == {"max_steps": 2}
     assert entry["policy_kwargs"]["channels"] == best["params"]["policy_kwargs.channels"]
-    train = ["train", "--env", ENV, "--conf-file", folder / "best.yml", "-f", tmp_path / "again"]
+    train = ["train", "--env", ENV, "--conf-file", folder / "best.yml", "-f", tmp_path / "again", "--track", "none"]
     code, _, err = call([*train, "--vec-env", "dummy", "--device", "cpu", "--eval-freq", 0], capsys)
     assert (code, err) == (0, "")
     first, again = (

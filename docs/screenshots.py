@@ -1,0 +1,104 @@
+"""Takes docs/mlflow.png and docs/tensorboard.png: trains two short runs, opens both pages in a headless Chromium.
+
+Needs chromium (Debian: apt-get install -y chromium), and the commands sb3-alignsam, mlflow and tensorboard on PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+DOCS = Path(__file__).resolve().parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MOST_BYTES = 300_000
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--logs", type=Path, help="Log folder with tracked runs; else two are trained.")
+    parser.add_argument("--wait", type=int, default=60, help="Seconds that a page has to draw itself.")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        logs = (options.logs or _trained(Path(temporary) / "logs")).resolve()
+        experiment = _experiment(logs / "mlflow.db")
+        command = ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{logs}/mlflow.db", "--workers", "1"]
+        with _served(command, "/health") as address:
+            page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
+            _take(page, DOCS / "mlflow.png", options.wait)
+        with _served(["tensorboard", "--logdir", str(logs)], "/data/environment") as address:
+            _take(f"{address}/?darkMode=false&smoothing=0#timeseries", DOCS / "tensorboard.png", options.wait)
+
+
+def _trained(logs: Path) -> Path:
+    for seed in (0, 1):
+        command = ["sb3-alignsam", "train", "--env", "SamSegShapes-v0", "--algo", "maskable_ppo", "-n", "2048"]
+        options = ["--seed", str(seed), "-f", str(logs), "--eval-freq", "512", "--eval-episodes", "16"]
+        sizes = ["-params", "n_envs:4", "n_steps:32", "batch_size:64"]
+        subprocess.run([*command, *options, *sizes, "--video-freq", "1024"], check=True)
+    return logs
+
+
+def _experiment(database: Path) -> int:
+    """The experiment of the newest run."""
+    with sqlite3.connect(database) as connection:
+        return connection.execute("select experiment_id from runs order by start_time desc").fetchone()[0]
+
+
+@contextmanager
+def _served(command: Sequence[str], health: str) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while process.poll() is None:
+            try:
+                urllib.request.urlopen(address + health, timeout=10).close()
+                break
+            except OSError:
+                time.sleep(1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _take(address: str, path: Path, seconds: int) -> None:
+    """A picture of a page once it has drawn itself."""
+    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
+    with tempfile.TemporaryDirectory() as temporary:
+        taken = Path(temporary) / "page.png"
+        subprocess.run(
+            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1000",
+             f"--timeout={1000 * seconds}", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}",
+             f"--user-data-dir={temporary}/profile", address],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        colours = 256
+        while True:
+            Image.open(taken).convert("RGB").quantize(colours).save(f"{path}.tmp", "PNG", optimize=True)
+            if os.path.getsize(f"{path}.tmp") <= MOST_BYTES or colours <= 16:
+                break
+            colours //= 2
+        os.replace(f"{path}.tmp", path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
