@@ -90,10 +90,10 @@ class Annotator:
         trust: Trust | None = None,
     ) -> None:
         self.zip_path = find_zip(run, load_best)
-        agent = open_agent(self.zip_path, env_kwargs, trust)
-        self.description, self._reads_category = agent.description, agent.reads_category
+        self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
+        self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
-        self._agent = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
+        self._clicker = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
         self._kept: tuple[bytes, ImageFeatures] | None = None
 
     @property
@@ -112,7 +112,7 @@ class Annotator:
         categories by their index was not trained on it; or it is too long a text."""
         if not name.strip() or not name.isprintable():
             raise InputError(f"category {name!r} is no name; give one such as {self.categories[0]}")
-        if self._reads_category:
+        if self.reads_category:
             check_categories([name], self.categories, f"the categories that {self.zip_path} was trained on")
         elif self.env.features.maps is not None and name not in self.env.features.maps.categories:
             self.env.features.maps.clip.prompt_features([name])  # Refuses a text that is too long; kept for later.
@@ -179,7 +179,7 @@ class Annotator:
         rng = np.random.default_rng(0)  # The agent is greedy and draws nothing.
         stopped = False
         for step in range(len(clicks), budget):
-            (answer,) = self._agent.next_clicks([state_of(self.env, episode, step, rng)])
+            (answer,) = self._clicker.next_clicks([state_of(self.env, episode, step, rng)])
             if isinstance(answer, Stop):
                 stopped = True
                 break

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 from torch.export import Dim
@@ -88,7 +89,9 @@ class PolicyGraph(nn.Module):
     :param policy: SB3's or contrib's, in evaluation mode. :param keys: names of the observations, in their order.
     """
 
-    def __init__(self, policy: ActorCriticPolicy, keys: Sequence[str], maskable: bool) -> None:
+    def __init__(
+        self, policy: ActorCriticPolicy | MaskableActorCriticPolicy, keys: Sequence[str], maskable: bool
+    ) -> None:
         super().__init__()
         self.policy, self.keys, self.maskable = policy, tuple(keys), maskable
         head = policy.mlp_extractor
@@ -144,7 +147,7 @@ def tokens_graph(clip: ClipSurgery, dtype: th.dtype) -> Graph:
     return Graph("clip_tokens", TokensGraph(clip, dtype).eval(), inputs, ("tokens",), {"pixels": shape})
 
 
-def policy_graph(policy: ActorCriticPolicy, maskable: bool, keys: Sequence[str]) -> Graph:
+def policy_graph(policy: ActorCriticPolicy | MaskableActorCriticPolicy, maskable: bool, keys: Sequence[str]) -> Graph:
     """The policy, reading these observations."""
     assert isinstance(policy.observation_space, spaces.Dict)
     chosen = {key: policy.observation_space[key] for key in keys}

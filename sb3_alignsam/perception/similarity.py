@@ -117,6 +117,10 @@ class SimilarityMaps:
         inside = rows[:, None] & columns
         return (enlarged * inside).to(th.float16).numpy()
 
+    def text_features(self, category: str) -> th.Tensor:
+        """Features of a category's name, of the vocabulary or any other, (D,) float32 on the CPU."""
+        return self._against(category)[0].float().cpu()
+
     def _against(self, category: str) -> th.Tensor:
         """Text features with the asked category's first, (T, D)."""
         if category in self.categories:
