@@ -11,7 +11,8 @@ import sb3_alignsam
 from sb3_alignsam.errors import InputError, RunError, RunStopped
 
 COMMANDS = (
-    "train", "eval", "demo", "record", "plot", "predict", "annotate", "export", "optimize", "cache", "weights", "benchmark"
+    "train", "eval", "demo", "record", "plot", "predict", "annotate", "export", "optimize", "cache", "weights",
+    "benchmark",
 )  # fmt: skip
 
 

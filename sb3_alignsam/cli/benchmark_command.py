@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sb3_alignsam.benchmark import tables
 from sb3_alignsam.benchmark.environments import benchmark_env
+from sb3_alignsam.benchmark.inference import POLICIES, benchmark_infer
 from sb3_alignsam.benchmark.perception import benchmark_perception
 from sb3_alignsam.benchmark.timing import cores
 from sb3_alignsam.benchmark.training import benchmark_train
@@ -34,6 +35,7 @@ def command() -> None:
     sb3-alignsam benchmark perception --threads 2 --json figures.json
     sb3-alignsam benchmark env --num-envs 1,8,16
     sb3-alignsam benchmark train --segmenter repvit_sam --root coco_folder
+    sb3-alignsam benchmark infer --segmenter repvit_sam
     """
 
 
@@ -70,17 +72,13 @@ def perception(
     sb3-alignsam benchmark perception --segmenter repvit_sam --checkpoint repvit_sam.pt --clip
     """
     check_at_least("--repeats", repeats, 1)
-    most = cores()
-    if num_threads is not None and not 1 <= num_threads <= most:
-        raise InputError(
-            f"--threads needs a whole number from 1 to {most}, the cores of this machine; got {num_threads}"
-        )
+    num_threads = _threads(num_threads)
     _check_checkpoint(segmenter, checkpoint)
     _tell(
         lambda: benchmark_perception(
             SEGMENTERS if segmenter is None else (segmenter,),
             repeats=repeats,
-            num_threads=num_threads or most,
+            num_threads=num_threads,
             device=device,
             checkpoint=checkpoint,
             clip=clip,
@@ -189,6 +187,43 @@ def train(
             tables.print_train,
             json_file,
         )
+
+
+@command.command("infer")
+@_segmenter
+@_checkpoint
+@click.option("--agent", type=click.Choice(tuple(POLICIES)), default="implicit", show_default=True)
+@click.option("--repeats", default=50, show_default=True, help="Photographs, after one to warm up.")
+@click.option("--threads", "num_threads", type=int, help="Threads of torch and onnxruntime; else all cores.")
+@_json
+def infer(
+    segmenter: str, checkpoint: str | None, agent: str, repeats: int, num_threads: int | None, json_file: Path | None
+) -> None:
+    """A photograph's time from pixels to mask, by torch and by onnxruntime.
+
+    \b
+    sb3-alignsam benchmark infer --agent explicit
+    sb3-alignsam benchmark infer --segmenter repvit_sam --repeats 20 --json figures.json
+    """
+    check_at_least("--repeats", repeats, 1)
+    num_threads = _threads(num_threads)
+    _check_checkpoint(segmenter, checkpoint)
+    with tqdm(total=repeats + 1, disable=not sys.stdout.isatty(), leave=False) as bar:
+        _tell(
+            lambda: benchmark_infer(
+                segmenter, agent, repeats=repeats, num_threads=num_threads, checkpoint=checkpoint, step=bar.update
+            ),
+            tables.print_infer,
+            json_file,
+        )
+
+
+def _threads(asked: int | None) -> int:
+    """Threads to use: all cores where none were asked for."""
+    most = cores()
+    if asked is not None and not 1 <= asked <= most:
+        raise InputError(f"--threads needs a whole number from 1 to {most}, the cores of this machine; got {asked}")
+    return asked or most
 
 
 def _check_checkpoint(segmenter: str | None, checkpoint: str | None) -> None:

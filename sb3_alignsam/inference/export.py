@@ -77,8 +77,8 @@ def export_agent(
     :param kind: of `FORMATS`. :param half: the frozen networks in float16; the policy is float32 in any case.
     :param categories: that can be asked for beside those of training, by an agent that does not read the category.
     :param done: is told each graph's name.
-    :raises InputError: the folder or a category cannot be used, a package is missing, or the agent reads what the runner
-        does not make. :raises RunError: a graph does not compute what its module does.
+    :raises InputError: the folder or a category cannot be used, a package is missing, or the agent reads what the
+        runner does not make. :raises RunError: a graph does not compute what its module does.
     """
     if kind == "onnx" and not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
         raise InputError("--format onnx needs the extra 'export': pip install 'sb3-alignsam[export]'")
