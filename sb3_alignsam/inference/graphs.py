@@ -84,7 +84,7 @@ class TokensGraph(nn.Module):
 
 class PolicyGraph(nn.Module):
     """Observations, each with the batch in front, and with `maskable` the action mask, to the greedy action (B,) int64
-    and the logits (B, num_actions) float32.
+    and the logits without the mask (B, num_actions) float32.
 
     :param policy: SB3's or contrib's, in evaluation mode. :param keys: names of the observations, in their order.
     """
@@ -101,9 +101,8 @@ class PolicyGraph(nn.Module):
         observation = dict(zip(self.keys, tensors, strict=False))
         features = self.policy.extract_features(observation, self.policy.pi_features_extractor)
         logits = self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
-        if self.maskable:
-            logits = logits.where(tensors[-1], MASKED_LOGIT)
-        return greedy_actions(logits.softmax(dim=1), self.allow_stop), logits
+        masked = logits.where(tensors[-1], MASKED_LOGIT) if self.maskable else logits
+        return greedy_actions(masked.softmax(dim=1), self.allow_stop), logits
 
 
 def encoder_graph(segmenter: Segmenter, dtype: th.dtype) -> Graph:

@@ -74,7 +74,7 @@ def test_any_shape_of_picture(annotator, exported, size):
 def test_a_category_beside_those_of_training(annotator, exported):
     sample = replace(_samples(1)[0], category="traffic light")
     assert compare(annotator, Runner(exported, threads=1), [sample]).same_clicks == 1
-    with pytest.raises(ValueError, match="category 'lamp' is not known; known: .*traffic light"):
+    with pytest.raises(ValueError, match=r"category 'lamp' is not known; known: .*traffic light"):
         Runner(exported).segment(sample.image, "lamp")
 
 
