@@ -77,6 +77,10 @@ setup(
         "dev": [
             "build>=1.2",
             "mypy>=1.15",
+            # Of the extra `export`.
+            "onnx>=1.19",
+            "onnxruntime>=1.22",
+            "onnxscript>=0.5",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             # The two extras below.
@@ -88,6 +92,8 @@ setup(
             "types-PyYAML",
             "types-tqdm",
         ],
+        # `sb3-alignsam export --format onnx` and `benchmark infer`.
+        "export": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
         # `sb3-alignsam optimize`.
         "sweeps": ["optuna>=4.0"],
         # `python -m rl_zoo3.train` and `rl_zoo3.enjoy` on the same files and run folders.
