@@ -176,9 +176,14 @@ def load_torch(path: Path, about: dict, threads: int) -> Graph:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    picture = cv2.imread(sys.argv[1])
+    if picture is None:
+        sys.exit(f"{sys.argv[1]} cannot be read as an image")
     found, predicted_iou, placed = Runner(Path(__file__).parent).segment(
-        cv2.cvtColor(cv2.imread(sys.argv[1]), cv2.COLOR_BGR2RGB), sys.argv[2]
+        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), sys.argv[2]
     )
     print(f"predicted IoU {predicted_iou:.3f}, {int(found.sum())} pixels, clicks {placed}")
-    if len(sys.argv) > 3:
+    if len(sys.argv) == 4:
         cv2.imwrite(sys.argv[3], np.where(found, 255, 0).astype(np.uint8))
