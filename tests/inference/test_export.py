@@ -28,7 +28,7 @@ from sb3_alignsam.inference.runner import Runner, resize
 from sb3_alignsam.perception import load_segmenter
 from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape
 from sb3_alignsam.policies import ImplicitPolicy, MaskableImplicitPolicy
-from sb3_alignsam.policies.loading import AgentDescription, save_zip
+from sb3_alignsam.policies.foreign import Trust
 from tests.perception.seeded import fill
 
 
@@ -141,13 +141,8 @@ def test_the_policys_graph_acts_as_the_policy_with_stop_and_masks(algorithm, pol
 def test_a_policy_that_reads_the_photograph_itself_is_refused(tmp_path):
     keys = ["image", "click_map"]
     env = make_env("SamSegShapes-v0", {"observation_keys": keys})
-    model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, device="cpu")
-    path = tmp_path / "agent.zip"
-    description = AgentDescription("ppo", "SamSegShapes-v0", {"observation_keys": keys})
-    save_zip(model, path, replace(description, categories=list(env.dataset.categories)))
-    annotator = Annotator.__new__(Annotator)
-    annotator.env, annotator.description, annotator.zip_path = env, description, path
-    annotator.agent = type("Foreign", (), {"policy_for": lambda self, *_: model.policy.eval()})()
+    PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "agent.zip")
+    annotator = Annotator(tmp_path / "agent.zip", False, {"observation_keys": keys}, Trust(True, "SamSegShapes-v0"))
     with pytest.raises(InputError, match="reads the observation 'image', which cannot be exported"):
         export_agent(annotator, tmp_path / "out", "onnx")
     assert not list((tmp_path / "out").iterdir())
