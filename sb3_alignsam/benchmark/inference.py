@@ -6,26 +6,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from sb3_contrib import MaskablePPO
 
-from sb3_alignsam.benchmark.perception import IMAGE_SHAPE, SEED, photograph
+from sb3_alignsam.benchmark.perception import IMAGE_SHAPE, SEED, chosen_weights, photograph
 from sb3_alignsam.benchmark.spans import Span, seconds_inside, watched
 from sb3_alignsam.benchmark.timing import Spread, about_machine, threads
-from sb3_alignsam.benchmark.workloads import Workload, workload
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.export import export_agent
 from sb3_alignsam.inference.runner import Runner
-from sb3_alignsam.perception.clip_surgery import ClipSurgery
+from sb3_alignsam.perception import ClipSurgery, Segmenter, load_segmenter
 from sb3_alignsam.perception.frozen_decoder import FrozenDecoder
 from sb3_alignsam.policies.loading import POLICY_PREFIX, AgentDescription, policy_class, save_zip
 
 POLICIES = {"implicit": "MaskableImplicitPolicy", "explicit": "MaskableExplicitPolicy"}
 BACKENDS = ("torch", "onnxruntime")
+ENV_ID = "SamSegShapes-v0"
 
 
 def benchmark_infer(
@@ -49,10 +50,11 @@ def benchmark_infer(
     :return: plain values; seconds of the whole, of each network's calls in it, and the whole as a multiple of those.
     :raises InputError: a value cannot be used, or the extra ``export`` is missing.
     """
-    kwargs = {"text_model": "tiny"} if agent == "explicit" else {}
-    with workload(segmenter, checkpoint, None, {"cache": False, **kwargs}) as work, threads(num_threads):
-        annotator = Annotator(_untrained(work, POLICIES[agent]))
-        folder = work.folder / "exported"
+    weights, said = chosen_weights(segmenter, checkpoint)
+    with TemporaryDirectory() as name, threads(num_threads):
+        folder = Path(name)
+        network = load_segmenter(segmenter, weights)
+        annotator = Annotator(_untrained(folder, agent, network), env_kwargs={"segmenter": network})
         export_agent(annotator, folder, "onnx")
         runner = Runner(folder, num_threads)
         category, rows = annotator.categories[0], {}
@@ -79,7 +81,7 @@ def benchmark_infer(
         **about_machine("cpu"),
         "threads": num_threads,
         "segmenter": segmenter,
-        "weights": work.weights,
+        "weights": said,
         "agent": agent,
         "image_shape": list(IMAGE_SHAPE),
         "clicks": annotator.budget,
@@ -88,13 +90,13 @@ def benchmark_infer(
     }
 
 
-def _untrained(work: Workload, policy: str) -> Path:
+def _untrained(folder: Path, agent: str, segmenter: Segmenter) -> Path:
     """A zip of an agent that was not trained; it has no *stop*, so it places every click."""
-    env = make_env(work.env_id, work.env_kwargs)
-    model = MaskablePPO(policy_class(POLICY_PREFIX + policy), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
-    path, categories = work.folder / "agent.zip", list(env.dataset.categories)
-    description = AgentDescription("maskable_ppo", work.env_id, work.env_kwargs, POLICY_PREFIX + policy)
-    save_zip(model, path, AgentDescription(**{**vars(description), "categories": categories}))
+    kwargs = {"cache": False, **({"text_model": "tiny"} if agent == "explicit" else {})}
+    env, policy = make_env(ENV_ID, {**kwargs, "segmenter": segmenter}), POLICY_PREFIX + POLICIES[agent]
+    model = MaskablePPO(policy_class(policy), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
+    categories, path = list(env.dataset.categories), folder / "agent.zip"
+    save_zip(model, path, AgentDescription("maskable_ppo", ENV_ID, kwargs, policy, categories=categories))
     return path
 
 

@@ -22,7 +22,7 @@ from sb3_alignsam.evaluation.protocol import state_of
 from sb3_alignsam.inference.unseen import Unseen, unseen_sample
 from sb3_alignsam.keywords import check_keywords, unknown_name
 from sb3_alignsam.perception.clicks import Click
-from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures
+from sb3_alignsam.perception.frozen_features import ImageFeatures
 from sb3_alignsam.policies.clickers import AgentClicker, Stop
 from sb3_alignsam.policies.foreign import Agent, Trust, open_agent
 from sb3_alignsam.policies.loading import find_zip, is_maskable
@@ -159,8 +159,7 @@ class Annotator:
         """Play an episode on a grey picture, so that the first photograph does not wait for what is done only once."""
         image = np.full((self.env.segmenter.image_size, self.env.segmenter.image_size, 3), 128, np.uint8)
         with self._lock:
-            # Apart from the environment's own features: nothing of it is kept.
-            features = FrozenFeatures(self.env.segmenter, self.env.features.text_model).of(image)
+            features = self.env.features.fresh(image)
             self._play(self.env.new_episode(unseen_sample(image, self.categories[0]), features), (), self.budget)
 
     def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
