@@ -51,7 +51,7 @@ class Runner:
         if self.texts:
             state["clip_similarity"] = self.similarity(image, category, cells)
         valid, columns, rows = self.patches(shape, resized)
-        clicked, clicks = np.zeros((2, self.grid, self.grid), np.uint8), []
+        clicked, clicks = np.zeros((2, self.grid, self.grid), np.uint8), list[tuple[int, int, bool]]()
         answer, score = np.zeros(shape, bool), 0.0
         for step in range(self.about["max_steps"]):
             state |= {"sam_pred_mask_prob": probability, "click_map": clicked, "num_steps": step}
@@ -77,15 +77,13 @@ class Runner:
             blocks = 1 / (1 + np.exp(-low_res[0, 0].reshape(cells, 4, cells, 4)))
             probability = blocks.mean(axis=(1, 3), dtype=np.float32)[None]
             if len(clicks) == 1 or self.about["answer"] == "last" or iou[0] >= score:
-                answer, score = (
-                    self.enlarge(low_res[0, 0], shape, resized) > self.about["mask_threshold"],
-                    float(iou[0]),
-                )
+                logits, score = self.enlarge(low_res[0, 0], shape, resized), float(iou[0])
+                answer = logits > self.about["mask_threshold"]
         return answer, score, clicks
 
     def patches(self, shape: tuple[int, ...], resized: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which patches can be clicked, (G, G) bool, and the pixels that they are clicked at: columns and rows."""
-        places, axes = np.arange(self.grid), []
+        places, axes = np.arange(self.grid), list[Any]()
         for length, new in zip(shape, resized, strict=True):
             pixels = ((places + 0.5) * (self.side / self.grid) * length / new).astype(int)
             back = ((pixels + 0.5) * new / length * self.grid / self.side).astype(int)
