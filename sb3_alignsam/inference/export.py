@@ -203,7 +203,7 @@ def _describe(
         },
         "segmenter": {"name": env.segmenter.name, "weights_sha256": env.segmenter.weights_digest},
         "categories": list(env.dataset.categories),
-        "reads_category": annotator.reads_category,
+        "can_find": _can_find(annotator, categories),
         "target": env.target,
         "image_size": env.segmenter.image_size,
         "pixel_mean": mean.tolist(),
@@ -216,6 +216,12 @@ def _describe(
         "text_model": _describe_text_model(maps, categories) if maps is not None and has_maps else None,
         "graphs": {graph.name: _describe_graph(graph, exported.path) for graph, exported in graphs},
     }
+
+
+def _can_find(annotator: Annotator, categories: Sequence[str]) -> list[str]:
+    """Names that the exported agent can be asked for."""
+    names = annotator.categories if annotator.reads_category else (*annotator.env.dataset.categories, *categories)
+    return list(dict.fromkeys(names))
 
 
 def _describe_text_model(maps: SimilarityMaps, categories: Sequence[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Runner:
 
         Returns the mask, (H, W) bool, its predicted IoU, and the clicks (x, y, positive) in pixels.
         """
-        known = self.about["categories"] if self.about["reads_category"] else list(self.texts)
+        vocabulary, known = self.about["categories"], self.about["can_find"]
         if category not in known:
             raise ValueError(f"category '{category}' is not known; known: {', '.join(known)}")
         shape, resized = image.shape[:2], resized_shape(image.shape[:2], self.side)
@@ -47,7 +47,7 @@ class Runner:
         cells = embedding.shape[-1]
         low_res, probability = np.zeros((1, 1, 4 * cells, 4 * cells), np.float32), np.full((1, cells, cells), 0.5)
         state: dict[str, Any] = {"sam_image_embeddings": embedding[0], "excluded_mask": np.zeros((1, cells, cells))}
-        state["target_category"] = known.index(category)
+        state["target_category"] = vocabulary.index(category) if category in vocabulary else 0
         if self.texts:
             state["clip_similarity"] = self.similarity(image, category, cells)
         valid, columns, rows = self.patches(shape, resized)

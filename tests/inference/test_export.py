@@ -96,7 +96,7 @@ def test_the_runner_imports_neither_torch_nor_this_package(annotator, exported, 
 def test_the_description_holds_what_is_no_weight(annotator, exported):
     about = json.loads((exported / "agent.json").read_text())
     assert about["categories"] == list(annotator.env.dataset.categories)
-    assert list(about["text_model"]["features"]) == [*about["categories"], "traffic light"]
+    assert list(about["text_model"]["features"]) == about["can_find"] == [*about["categories"], "traffic light"]
     assert (about["num_patches"], about["max_steps"], about["image_size"]) == (16, 5, 256)
     for graph in about["graphs"].values():
         assert graph["sha256"] == hashlib.sha256((exported / graph["file"]).read_bytes()).hexdigest()
