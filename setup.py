@@ -79,6 +79,10 @@ setup(
             "build>=1.2",
             "hypothesis>=6.100",
             "mypy>=1.15",
+            # Of the extra `export`.
+            "onnx>=1.19",
+            "onnxruntime>=1.22",
+            "onnxscript>=0.5",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             # The two extras below.
@@ -90,6 +94,8 @@ setup(
             "types-PyYAML",
             "types-tqdm",
         ],
+        # `sb3-alignsam export --format onnx` and `benchmark infer`.
+        "export": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
         # `sb3-alignsam optimize`.
         "sweeps": ["optuna>=4.0"],
         # `python -m rl_zoo3.train` and `rl_zoo3.enjoy` on the same files and run folders.

@@ -83,7 +83,7 @@ Timed = Callable[[str, Callable[[], object], Callable[[], object] | None], dict[
 
 
 def _segmenter_group(name: str, checkpoint: str | None, device: str, timed: Timed) -> dict[str, Any]:
-    weights, said = _weights(name, checkpoint)
+    weights, said = chosen_weights(name, checkpoint)
     network, segmenter = load_network(name, weights), load_segmenter(name, weights, device)
     network.encoder.requires_grad_(False).to(device)
     image = photograph(IMAGE_SHAPE)
@@ -107,7 +107,7 @@ def _hit_row(segmenter: Segmenter, image: np.ndarray, timed: Timed) -> dict[str,
     return row
 
 
-def _weights(name: str, checkpoint: str | None) -> tuple[Checkpoint | None, str]:
+def chosen_weights(name: str, checkpoint: str | None) -> tuple[Checkpoint | None, str]:
     """The checkpoint for `load_segmenter`, and what a reader is told of it."""
     if name == "tiny":
         return None, "shipped weights"

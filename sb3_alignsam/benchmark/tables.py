@@ -38,6 +38,13 @@ and pictures; off: none of them. Time in evaluations is not counted.
 end: what is left is sent after training, before the process ends."""
 
 
+INFER_LEGEND = """\
+A photograph of {shape}, from pixels to mask, {clicks} clicks; median and p99 over
+photographs, on which torch and onnxruntime take turns. Networks: all of their
+calls in such a run together. times networks: median (quartiles) of the whole
+as a multiple of their sum."""
+
+
 def print_perception(figures: dict[str, Any], console: Console) -> None:
     """Show what `benchmark_perception` found."""
     _print_machine(figures, console, f"{figures['threads']} threads, {figures['repeats']} repeats")
@@ -136,6 +143,26 @@ _TRAIN_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("policy's weights", lambda row: f"{_short(row['policy_bytes'] / 1e3)} kB"),
     ("largest zip", lambda row: f"{_short(max(row['zip_bytes'].values()) / 1e3)} kB"),
 )
+
+
+def print_infer(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_infer` found."""
+    said = f"{figures['threads']} threads, {figures['repeats']} photographs"
+    _print_machine(figures, console, said)
+    console.print(f"\n{figures['agent']}, {figures['segmenter']}, {figures['weights']}", highlight=False)
+    rows = figures["rows"]
+    table = _columns("", *(f"{backend}, p99" for backend in rows))
+    table.add_row("whole agent", *(_latency(row["whole_seconds"]) for row in rows.values()))
+    for name in next(iter(rows.values()))["networks_seconds"]:
+        table.add_row(name, *(_latency(row["networks_seconds"][name]) for row in rows.values()))
+    table.add_row("times networks", *(_cell(row["times_networks"]) for row in rows.values()))
+    console.print(table)
+    shape = "×".join(str(side) for side in figures["image_shape"])
+    console.print(f"\n{INFER_LEGEND.format(shape=shape, clicks=figures['clicks'])}", highlight=False)
+
+
+def _latency(seconds: dict[str, Any]) -> str:
+    return f"{_short(1000 * seconds['median'])} ms, {_short(1000 * seconds['p99'])} ms"
 
 
 def _print_machine(figures: dict[str, Any], console: Console, said: str) -> None:

@@ -137,7 +137,7 @@ class Observations:
 
     def _clip_text(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         assert self.maps is not None
-        return self.maps.text(episode.sample.category)
+        return self.maps.text_features(episode.sample.category).numpy()
 
     def _target_category(self, episode: ClickEpisode, steps: int) -> np.int64:
         return np.int64(self.category_index[episode.sample.category])

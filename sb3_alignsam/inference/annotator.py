@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_alignsam.datasets.base import check_categories
 from sb3_alignsam.datasets.photographs import MAX_PIXELS
@@ -75,7 +77,8 @@ class Annotator:
     but a zip of others that the user trusts, and that one's dataset is asked for its categories.
 
     It plays the episodes of training and evaluation. What the frozen networks make of a photograph is kept from one
-    category to the next, and on disk as the environment keyword ``cache`` says.
+    category to the next, and on disk as the environment keyword ``cache`` says. Threads may share one; their calls run
+    one after the other, since the networks use every core already.
 
     :param run: run folder or zip that `train` wrote.
     :param load_best: the best model on dev rather than the last one.
@@ -86,17 +89,23 @@ class Annotator:
 
     def __init__(
         self,
-        run: Path,
+        run: str | Path,
         load_best: bool = False,
         env_kwargs: Mapping[str, Any] | None = None,
         trust: Trust | None = None,
     ) -> None:
-        self.zip_path = find_zip(run, load_best)
-        agent = open_agent(self.zip_path, env_kwargs, trust)
-        self.description, self._reads_category = agent.description, agent.reads_category
+        self.zip_path = find_zip(Path(run), load_best)
+        self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
+        self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
-        self._agent = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
+        self._clicker = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
         self._kept: tuple[bytes, ImageFeatures] | None = None
+        self._lock = RLock()
+
+    @property
+    def policy(self) -> BasePolicy:
+        """The agent's policy, in evaluation mode."""
+        return self._clicker.policy
 
     @property
     def budget(self) -> int:
@@ -114,7 +123,7 @@ class Annotator:
         categories by their index was not trained on it; or it is too long a text."""
         if not name.strip() or not name.isprintable():
             raise InputError(f"category {name!r} is no name; give one such as {self.categories[0]}")
-        if self._reads_category:
+        if self.reads_category:
             check_categories([name], self.categories, f"the categories that {self.zip_path} was trained on")
         elif self.env.features.maps is not None and name not in self.env.features.maps.categories:
             self.env.features.maps.clip.prompt_features([name])  # Refuses a text that is too long; kept for later.
@@ -130,7 +139,30 @@ class Annotator:
         :param budget: clicks in all, those given included; None: that of training.
         :raises InputError: the image, the category or a click cannot be used.
         """
-        return self._play(self._episode(image, category), clicks, self.budget if budget is None else budget)
+        with self._lock:
+            return self._play(self._episode(image, category), clicks, self.budget if budget is None else budget)
+
+    def segment_batch(self, images: Sequence[np.ndarray], categories: Sequence[str]) -> list[Result]:
+        """Play an episode on each of several photographs, of any sizes, side by side: at each step one call of the
+        policy and of the segmenter for all. Numbers differ from those of `segment` by rounding.
+
+        :param images: as in `segment`. :param categories: as many.
+        :raises InputError: an image or a category cannot be used, or the numbers differ.
+        """
+        if len(images) != len(categories):
+            raise InputError(
+                f"each image needs its category; got {len(images)} images and {len(categories)} categories"
+            )
+        with self._lock:
+            episodes = [self._episode(image, category) for image, category in zip(images, categories, strict=True)]
+            return self._go_on(episodes, [[] for _ in episodes], self.budget)
+
+    def warm_up(self) -> None:
+        """Play an episode on a grey picture, so that the first photograph does not wait for what is done only once."""
+        image = np.full((self.env.segmenter.image_size, self.env.segmenter.image_size, 3), 128, np.uint8)
+        with self._lock:
+            features = self.env.features.fresh(image)
+            self._play(self.env.new_episode(unseen_sample(image, self.categories[0]), features), (), self.budget)
 
     def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
         """Play episodes on a photograph, one an object, the pixels of earlier answers excluded (``target: instance``).
@@ -142,12 +174,13 @@ class Annotator:
         :param image: as in `segment`. :param category: as in `segment`. :param most: answers at most, at least 1.
         :raises InputError: the image or the category cannot be used.
         """
-        episode = self._episode(image, category)
-        results = [self._play(episode, (), self.budget)]
-        while len(results) < most and not results[-1].fault:
-            episode = replace(episode.fresh(), excluded=episode.excluded | results[-1].mask)
-            results.append(self._play(episode, (), self.budget))
-        return results
+        with self._lock:
+            episode = self._episode(image, category)
+            results = [self._play(episode, (), self.budget)]
+            while len(results) < most and not results[-1].fault:
+                episode = replace(episode.fresh(), excluded=episode.excluded | results[-1].mask)
+                results.append(self._play(episode, (), self.budget))
+            return results
 
     def _episode(self, image: np.ndarray, category: str) -> ClickEpisode:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -178,18 +211,29 @@ class Annotator:
         for click in clicks:  # One by one: so the segmenter saw those of an earlier episode that is gone on with.
             episode.click(click, self.env.segmenter)
             placed.append(PlacedClick(click, episode.last.predicted_iou, given=True))
+        return self._go_on([episode], [placed], budget)[0]
+
+    def _go_on(
+        self, episodes: Sequence[ClickEpisode], placed: Sequence[list[PlacedClick]], budget: int
+    ) -> list[Result]:
+        """Let the agent go on, side by side, where episodes have the clicks `placed`, which grow."""
         rng = np.random.default_rng(0)  # The agent is greedy and draws nothing.
-        stopped = False
-        for step in range(len(clicks), budget):
-            (answer,) = self._agent.next_clicks([state_of(self.env, episode, step, rng)])
-            if isinstance(answer, Stop):
-                stopped = True
-                break
-            if isinstance(answer, Click):  # None: an action without effect, which uses up a click
-                click_together([episode], [answer], self.env.segmenter)
-                placed.append(PlacedClick(answer, episode.last.predicted_iou, given=False))
-        final = episode.answer
-        return Result(final.mask, final.predicted_iou, tuple(placed), stopped, final.excluded_share)
+        steps, stopped = [len(each) for each in placed], [False] * len(episodes)
+        while running := [row for row, step in enumerate(steps) if step < budget and not stopped[row]]:
+            states = [state_of(self.env, episodes[row], steps[row], rng) for row in running]
+            answers = dict(zip(running, self._clicker.next_clicks(states), strict=True))
+            # None: an action without effect, which uses up a click.
+            clicking = {row: answer for row, answer in answers.items() if isinstance(answer, Click)}
+            click_together([episodes[row] for row in clicking], list(clicking.values()), self.env.segmenter)
+            for row, answer in answers.items():
+                steps[row], stopped[row] = steps[row] + 1, isinstance(answer, Stop)
+            for row, click in clicking.items():
+                placed[row].append(PlacedClick(click, episodes[row].last.predicted_iou, given=False))
+        finals = [episode.answer for episode in episodes]
+        return [
+            Result(final.mask, final.predicted_iou, tuple(placed[row]), stopped[row], final.excluded_share)
+            for row, final in enumerate(finals)
+        ]
 
 
 def _env_kwargs(agent: Agent, replaced: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,11 @@ class ClipSurgery:
         return cls(*load_clip(name_or_folder), device=device, dtype=dtype)
 
     @property
+    def model(self) -> CLIPModel:
+        """transformers' CLIP; for export. It is not to be changed."""
+        return self._model
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of its weights."""
         return sum(each.numel() * each.element_size() for each in self._model.parameters())
@@ -275,9 +280,9 @@ def _embed(embeddings: Any, pixels: th.Tensor) -> th.Tensor:
     table = embeddings.position_embedding.weight
     side = isqrt(len(table) - 1)
     positions = table[1:].T.unflatten(1, (side, side))[None]
-    if patches.shape[-2:] != positions.shape[-2:]:
-        positions = F.interpolate(positions, patches.shape[-2:], mode="bilinear", align_corners=False)
-    cls = (embeddings.class_embedding + table[0]).expand(len(patches), 1, -1)
+    # Also where the sizes are the same, and nothing changes: an exported graph takes all of them.
+    positions = F.interpolate(positions, patches.shape[-2:], mode="bilinear", align_corners=False)
+    cls = (embeddings.class_embedding + table[0]).expand(patches.shape[0], 1, -1)
     return th.cat([cls, (patches + positions).flatten(2).transpose(1, 2)], dim=1)
 
 

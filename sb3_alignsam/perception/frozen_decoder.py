@@ -39,19 +39,44 @@ class FrozenDecoder:
         self, embeddings: th.Tensor, points: th.Tensor, labels: th.Tensor, previous: th.Tensor | None, multimask: bool
     ) -> tuple[th.Tensor, th.Tensor]:
         """Decode one prompt an image; parameters and result as in `ClickDecoder.forward`."""
-        masks = self.decoder.mask_decoder
-        prompt = self._prompt(points, labels)
-        image = self._image(embeddings, previous)
-        tokens = prompt
-        for layer in masks.transformer.layers:
-            tokens, image = self._two_ways(layer, tokens, image, prompt)
-        attention = masks.transformer.final_attn_token_to_image
-        tokens = tokens + _tokens_ask_image(attention, tokens + prompt, image + self._position, image)
-        tokens = masks.transformer.layer_norm_final_attn(tokens)
-        chosen = range(1, masks.num_mask_tokens) if multimask else range(1)
-        kernels = th.stack([masks.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in chosen], dim=2)
-        iou = masks.iou_prediction_head(tokens[:, 0])[:, chosen.start : chosen.stop]
+        tokens, image = self._ask(self._prompt(points, labels), self._image(embeddings, previous))
+        chosen = range(1, self.decoder.mask_decoder.num_mask_tokens) if multimask else range(1)
+        kernels, iou = self._describe_masks(tokens, chosen)
         return self._draw(image, kernels), iou
+
+    def best(
+        self, embeddings: th.Tensor, points: th.Tensor, labels: th.Tensor, previous: th.Tensor, refining: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The one mask that an episode takes: without a mask to refine, of three that of the highest predicted IoU.
+
+        No branch depends on a value, so it can be exported as one graph; only the mask that is taken is drawn.
+
+        :param refining: whether `previous` is a mask to refine, (B,) bool; where it is not, its values do not matter.
+        :return: low-res logits (B, 1, 4h, 4w) and predicted IoU (B, 1); other parameters as in `ClickDecoder.forward`.
+        """
+        image = self._image(embeddings, None).where(~refining[:, None, None], self._image(embeddings, previous))
+        tokens, image = self._ask(self._prompt(points, labels), image)
+        kernels, iou = self._describe_masks(tokens, range(self.decoder.mask_decoder.num_mask_tokens))
+        single = th.arange(iou.shape[1], device=iou.device) == 0
+        best = iou.masked_fill(single != refining[:, None], -th.inf).argmax(dim=1, keepdim=True)
+        kernel = kernels.gather(2, best[:, None].expand(-1, kernels.shape[1], -1))
+        return self._draw(image, kernel), iou.gather(1, best)
+
+    def _ask(self, prompt: th.Tensor, image: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """The transformer: prompt (B, T, C) and image (B, N, C) in, both after attending to each other out."""
+        transformer = self.decoder.mask_decoder.transformer
+        tokens = prompt
+        for layer in transformer.layers:
+            tokens, image = self._two_ways(layer, tokens, image, prompt)
+        attention = transformer.final_attn_token_to_image
+        tokens = tokens + _tokens_ask_image(attention, tokens + prompt, image + self._position, image)
+        return transformer.layer_norm_final_attn(tokens), image
+
+    def _describe_masks(self, tokens: th.Tensor, chosen: range) -> tuple[th.Tensor, th.Tensor]:
+        """Kernels of the chosen M masks, (B, C/8, M), and their predicted IoU, (B, M)."""
+        masks = self.decoder.mask_decoder
+        kernels = th.stack([masks.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in chosen], dim=2)
+        return kernels, masks.iou_prediction_head(tokens[:, 0])[:, chosen.start : chosen.stop]
 
     def _prompt(self, points: th.Tensor, labels: th.Tensor) -> th.Tensor:
         """Output tokens, clicks and the one that says that there is no box; (B, T, C)."""
@@ -60,7 +85,7 @@ class FrozenDecoder:
         places = prompts.shared_embedding((points + 0.5)[:, None], size)[:, 0]
         clicks = (places + self._labels[labels]).to(self.dtype)
         parts = (self._tokens, clicks, prompts.not_a_point_embed.weight[None])
-        return th.cat([part.expand(len(points), -1, -1) for part in parts], dim=1)
+        return th.cat([part.expand(points.shape[0], -1, -1) for part in parts], dim=1)
 
     def _image(self, embeddings: th.Tensor, previous: th.Tensor | None) -> th.Tensor:
         """Embedding and previous mask together, (B, N, C) with N = h·w places."""
@@ -69,13 +94,13 @@ class FrozenDecoder:
         if previous is None:
             return image + prompts.no_mask_embed.weight
         described = self._describe(prompts.mask_embed, previous)
-        weight = prompts.mask_embed.conv3.weight.flatten(1).T.expand(len(image), -1, -1)
+        weight = prompts.mask_embed.conv3.weight.flatten(1).T.expand(image.shape[0], -1, -1)
         return th.baddbmm(image + prompts.mask_embed.conv3.bias, described, weight)
 
     def _describe(self, embed: SamMaskEmbedding, previous: th.Tensor) -> th.Tensor:
         """The hidden layers of SAM's mask encoder, (B, N, 16): strided convolutions as products with 2×2 windows."""
-        windows = previous.reshape(len(previous), self.side, 2, 2, self.side, 2, 2).permute(0, 1, 4, 2, 5, 3, 6)
-        hidden = F.linear(windows.reshape(len(previous), -1, 4, 4), embed.conv1.weight.flatten(1), embed.conv1.bias)
+        windows = previous.reshape(previous.shape[0], self.side, 2, 2, self.side, 2, 2).permute(0, 1, 4, 2, 5, 3, 6)
+        hidden = F.linear(windows.reshape(previous.shape[0], -1, 4, 4), embed.conv1.weight.flatten(1), embed.conv1.bias)
         hidden = embed.activation(_normalise(embed.layer_norm1, hidden))
         weight = embed.conv2.weight.permute(0, 2, 3, 1).flatten(1)
         hidden = F.linear(hidden.flatten(2), weight, embed.conv2.bias)
@@ -99,7 +124,7 @@ class FrozenDecoder:
 
     def _draw(self, image: th.Tensor, kernels: th.Tensor) -> th.Tensor:
         """Upscale the image four times and multiply by each mask's kernel, (B, C/8, M); logits (B, M, 4h, 4w)."""
-        masks, batch = self.decoder.mask_decoder, len(image)
+        masks, batch = self.decoder.mask_decoder, image.shape[0]
         fine = F.linear(image, self._first_upscale, masks.upscale_conv1.bias.repeat(4)).unflatten(2, (4, -1))
         fine = masks.activation(_normalise(masks.upscale_layer_norm, fine))
         finest = masks.activation(F.linear(fine, self._second_upscale, masks.upscale_conv2.bias.repeat(4)))

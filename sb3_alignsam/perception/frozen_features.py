@@ -64,14 +64,17 @@ class FrozenFeatures:
 
     def of(self, image: np.ndarray) -> ImageFeatures:
         """Features of an image, kept or computed and then kept. :param image: (H, W, 3) uint8 RGB."""
-        embedding = self._kept(
-            lambda: self._embedding_key(image), lambda: self.segmenter.encode([image])[0].to(th.float16).cpu().numpy()
-        )
+        embedding = self._kept(lambda: self._embedding_key(image), lambda: self._embed(image))
         text_model = self.text_model
         if text_model is None:
             return ImageFeatures(embedding, None)
         tokens = self._kept(lambda: self._tokens_key(image), lambda: image_tokens(text_model, image))
         return ImageFeatures(embedding, tokens)
+
+    def fresh(self, image: np.ndarray) -> ImageFeatures:
+        """Features of an image, computed whether or not they are kept, and not kept either."""
+        tokens = None if self.text_model is None else image_tokens(self.text_model, image)
+        return ImageFeatures(self._embed(image), tokens)
 
     def kept(self, image: np.ndarray) -> ImageFeatures | None:
         """Features of an image if the cache has all of them, else None; no network runs."""
@@ -91,6 +94,9 @@ class FrozenFeatures:
         """
         for network in self.networks:
             _ = network.fingerprint
+
+    def _embed(self, image: np.ndarray) -> np.ndarray:
+        return self.segmenter.encode([image])[0].to(th.float16).cpu().numpy()
 
     def _embedding_key(self, image: np.ndarray) -> bytes:
         return image_key(f"sam {FORMAT} {self.segmenter.device.type}", self.segmenter.fingerprint, image)

@@ -109,6 +109,21 @@ class Segmenter:
         self._std = np.asarray(pixel_std, np.float32)
 
     @property
+    def encoder(self) -> nn.Module:
+        """From normalised pixels to embeddings; for export. It is not to be changed."""
+        return self._encoder
+
+    @property
+    def decoder(self) -> ClickDecoder:
+        """Prompt encoder and mask decoder; for export. It is not to be changed."""
+        return self._decoder
+
+    @property
+    def pixel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """RGB mean and standard deviation in 0..255 by which pixels are normalised, each (3,) float32."""
+        return self._mean, self._std
+
+    @property
     def low_res_size(self) -> int:
         """Side of the low-res logits: four times the embedding's."""
         return 4 * self.embedding_shape[1]

@@ -88,13 +88,6 @@ class SimilarityMaps:
         both = th.cat([stretch(target[None])[0], rival], dim=1).T
         return self._on_square(both, image_size, side)
 
-    def text(self, category: str) -> np.ndarray:
-        """Features of a category's name over the prompt ensemble, of unit length; (D,) float32.
-
-        :param category: of the vocabulary, or any other name.
-        """
-        return self._against(category)[0].float().cpu().numpy()
-
     @property
     def tokens_shape(self) -> tuple[int, int, int]:
         """Shape of `token_map`: channels and patches a side of the square."""
@@ -123,6 +116,10 @@ class SimilarityMaps:
         rows[0] = columns[0] = True  # a picture so thin that no centre lies on it has its first cells
         inside = rows[:, None] & columns
         return (enlarged * inside).to(th.float16).numpy()
+
+    def text_features(self, category: str) -> th.Tensor:
+        """Features of a category's name, of the vocabulary or any other, of unit length; (D,) float32 on the CPU."""
+        return self._against(category)[0].float().cpu()
 
     def _against(self, category: str) -> th.Tensor:
         """Text features with the asked category's first, (T, D)."""

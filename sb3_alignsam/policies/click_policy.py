@@ -94,17 +94,20 @@ class _KeepsHalfPrecision(BasePolicy):
         return features_extractor({**preprocessed, **kept})
 
 
-def _greedy(policy: Any, distribution: Any) -> th.Tensor:
-    """The greedy action, (B,) int64, of a categorical distribution over (B, num_actions).
+def greedy_actions(probabilities: th.Tensor, allow_stop: bool) -> th.Tensor:
+    """The greedy actions, (B,) int64, of probabilities (B, num_actions).
 
     With *stop*: whether to click is decided before where. A click that is sure to come may be spread over the patches
     of a large object, each of them less likely than *stop* alone.
     """
-    probabilities = distribution.probs
-    if policy.mlp_extractor.stop_logit is None:
+    if not allow_stop:
         return probabilities.argmax(dim=1)
     stop = probabilities[:, -1]
     return th.where(stop >= 0.5, probabilities.shape[1] - 1, probabilities[:, :-1].argmax(dim=1))
+
+
+def _greedy(policy: Any, distribution: Any) -> th.Tensor:
+    return greedy_actions(distribution.probs, policy.mlp_extractor.stop_logit is not None)
 
 
 class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]

@@ -189,7 +189,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
         grid = [to_grid(each, side) for each in (probability, excluded)]
         clicks = observations["click_map"].float()
-        places = self.places.expand(len(clicks), -1, -1, -1)
+        places = self.places.expand(clicks.shape[0], -1, -1, -1)
         return self.join(th.cat([fused, similarity, *grid, clicks, places], dim=1))
 
     def _attend(self, sam: th.Tensor, clip: th.Tensor) -> th.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,14 @@ class Agent:
     reads_category: bool
     algorithm: type[OnPolicyAlgorithm] | None = None
 
-    def policy_for(self, env: gym.Env) -> BasePolicy:
+    def policy_for(self, env: gym.Env, leave_out: Collection[str] = ()) -> BasePolicy:
         """Its policy for an environment, in evaluation mode.
 
+        :param leave_out: as in `load_policy`; of no effect on a zip of others.
         :raises InputError: it does not fit the environment, or cannot be loaded.
         """
         if self.algorithm is None:
-            return load_policy(self.path, env)
+            return load_policy(self.path, env, leave_out=leave_out)
         try:
             policy = self.algorithm.load(self.path, env=env, device="cpu", custom_objects=_NOT_TO_TRAIN).policy
         except Exception as error:  # what is raised is up to the zip's author

@@ -97,7 +97,7 @@ class ImplicitExtractor(ClickFeaturesExtractor):
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
         grid = [to_grid(each, self.map_shape[1]) for each in (features, answers, probability, excluded)]
         clicks = observations["click_map"].float()
-        features = self.join(th.cat([*grid, clicks, self.places.expand(len(clicks), -1, -1, -1)], dim=1))
+        features = self.join(th.cat([*grid, clicks, self.places.expand(clicks.shape[0], -1, -1, -1)], dim=1))
         for block in self.blocks:
             features = block(features, condition)
         return with_summary(F.relu(features), condition, self.summarise)

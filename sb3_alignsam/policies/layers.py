@@ -59,7 +59,7 @@ class EmbeddingReader(nn.Module):
         :param queries: (E, Q, C), whose products with each cell of the halved e, unweighted, are asked for too.
         :param rows: of `embedding`, which each of the B reads, (B,) int64; None: each its own, and E is B.
         :return: the reduced embedding, (B, channels, about G, about G), and the products, (B, Q, h', w')."""
-        weights = self.reduce.weight.expand(len(embedding), -1, -1)
+        weights = self.reduce.weight.expand(embedding.shape[0], -1, -1)
         if queries is not None:
             weights = th.cat([weights, queries], dim=1)
         if th.is_autocast_enabled(weights.device.type):
@@ -158,6 +158,8 @@ def halved(embedding: th.Tensor, times: int, dtype: th.dtype) -> th.Tensor:
 
 def _parts(embedding: th.Tensor) -> list[slice]:
     """Images that are converted at once: all of them on an accelerator."""
+    if th.compiler.is_exporting():  # a graph takes any number of images
+        return [slice(None)]
     size, most = len(embedding), len(embedding)
     if embedding.device.type == "cpu":
         most = max(PART_BYTES // (4 * embedding[0].numel()), 1)

@@ -8,7 +8,7 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,14 +118,18 @@ def read_description(path: Path) -> AgentDescription:
     return description
 
 
-def load_policy(path: Path, env: gym.Env, device: str | th.device = "cpu") -> BasePolicy:
+def load_policy(
+    path: Path, env: gym.Env, device: str | th.device = "cpu", leave_out: Collection[str] = ()
+) -> BasePolicy:
     """Rebuild a zip's policy for `env` and load its weights; nothing is unpickled.
 
     :param env: an environment with the observations and actions that the policy was trained on.
+    :param leave_out: of its `policy_kwargs`, which keep their defaults; they must have no weights.
     :raises InputError: the zip cannot be read, or its weights do not fit the environment.
     """
     description, weights = read_description(path), _read_members(path)[1]
-    kwargs = resolve_policy_kwargs(description.policy_kwargs)
+    kept = {name: value for name, value in description.policy_kwargs.items() if name not in leave_out}
+    kwargs = resolve_policy_kwargs(kept)
     try:
         policy = policy_class(description.policy)(env.observation_space, env.action_space, zero_schedule, **kwargs)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +22,7 @@ from sb3_alignsam.inference.annotator import Annotator, Result
 from sb3_alignsam.perception import Click
 from sb3_alignsam.policies import MaskableImplicitPolicy
 from sb3_alignsam.policies.loading import DESCRIPTION_MEMBER, AgentDescription, save_zip
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +168,50 @@ def test_names_that_training_left_out_cannot_be_asked_of_an_implicit_agent(run_f
     assert Annotator(path).categories == ("star",)
     with pytest.raises(InputError, match="category 'ring'"):
         Annotator(path).segment(_scene(env)[0], "ring")
+
+
+def _pictures(env, count):
+    samples = [env.dataset.get(index) for index in range(count)]
+    images = [sample.image[: 100 + 20 * index] for index, sample in enumerate(samples)]  # of different shapes
+    return images, [sample.category for sample in samples]
+
+
+def test_photographs_side_by_side_have_the_clicks_that_each_has_alone(annotator, stopping, env):
+    images, categories = _pictures(env, 5)
+    for results in (annotator.segment_batch(images, categories), Annotator(stopping).segment_batch(images, categories)):
+        assert [result.mask.shape for result in results] == [image.shape[:2] for image in images]
+    alone = [annotator.segment(image, category) for image, category in zip(images, categories, strict=True)]
+    for one, other in zip(annotator.segment_batch(images, categories), alone, strict=True):
+        assert [each.click for each in one.clicks] == [each.click for each in other.clicks]
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert (one.mask == other.mask).mean() > 0.999
+    assert annotator.segment_batch([], []) == []
+    with pytest.raises(InputError, match="5 images and 4 categories"):
+        annotator.segment_batch(images, categories[1:])
+
+
+def test_threads_that_share_one_get_what_each_would_get_alone(annotator, env):
+    images, categories = _pictures(env, 4)
+    expected = [annotator.segment(image, category) for image, category in zip(images, categories, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(annotator.segment, images * 3, categories * 3))
+    for result, one in zip(results, expected * 3, strict=True):
+        assert [each.click for each in result.clicks] == [each.click for each in one.clicks]
+        assert np.array_equal(result.mask, one.mask)
+
+
+def test_a_warm_up_leaves_nothing_behind(run_folder, explicit_run):
+    for run in (run_folder, explicit_run):
+        annotator = Annotator(run)
+        computed = annotator.env.features.computed
+        annotator.warm_up()
+        assert annotator.env.features.computed == computed
+
+
+def test_it_is_imported_from_the_package_itself_which_does_not_load_torch_for_it():
+    code = "import sys, sb3_alignsam; assert 'torch' not in sys.modules; print(sb3_alignsam.Annotator.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "Annotator\n"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 2), (33, 65)])

@@ -64,3 +64,20 @@ def test_no_weight_is_written_to(decoder):
     for clicks in (1, 2):
         frozen(*_prompt(2, clicks, clicks > 1), clicks == 1)
     assert all(th.equal(before[name], each) for name, each in decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("clicks", [1, 4])
+def test_the_best_mask_is_chosen_for_each_image_by_whether_it_is_refined(decoder, clicks):
+    frozen = FrozenDecoder(decoder)
+    *prompt, previous = _prompt(6, clicks, True)
+    refining = th.tensor([True, False, True, False, False, True])
+    low_res, iou = frozen.best(*prompt, previous, refining)
+    assert (low_res.shape, iou.shape) == ((6, 1, 4 * SIDE, 4 * SIDE), (6, 1))
+    three, of_three = frozen(*prompt, None, True)
+    one, of_one = frozen(*prompt, previous, False)
+    best = of_three.argmax(dim=1)
+    assert len(best[~refining].unique()) > 1  # else the choice would not be seen
+    for row, refined in enumerate(refining):
+        expected = (one[row, 0], of_one[row, 0]) if refined else (three[row, best[row]], of_three[row, best[row]])
+        assert th.allclose(low_res[row, 0], expected[0], atol=1e-4)
+        assert th.allclose(iou[row, 0], expected[1], atol=1e-5)
