@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +19,8 @@ from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_to
 from sb3_alignsam.envs.episode_state import episode_state, restore_episode
 from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
-from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score, gain_term, hit_term, label_term
+from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score
+from sb3_alignsam.envs.turn import Turn
 from sb3_alignsam.keywords import check_choice, check_whole
 from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
@@ -33,21 +33,6 @@ DEFAULT_NUM_PATCHES = 16
 DEFAULT_MAX_STEPS = 5
 MAX_STEPS = 1000
 """Largest click budget."""
-
-
-@dataclass
-class _Turn:
-    """One step between the choice of its click and its mask.
-
-    :param terms: of the reward. :param last: score of the answer before. :param best: highest score before.
-    :param stopped: whether the action was *stop*. :param clicked: whether a click was placed.
-    """
-
-    terms: dict[str, float]
-    last: float
-    best: float
-    stopped: bool
-    clicked: bool
 
 
 class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
@@ -162,7 +147,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         self.action_space = spaces.Discrete(self.grid.num_actions)
         self.render_mode, self.render_size = render_mode, render_size
         self._episode: ClickEpisode | None = None
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._steps = 0
         self._reward = 0.0
 
@@ -275,22 +260,9 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
 
         :return: the click to place by `click_together`; None where the action places none.
         """
-        episode = self.episode
-        terms = {field.name: 0.0 for field in fields(RewardWeights)}
         self._steps += 1
-        stopped = int(action) == self.grid.stop_action
-        terms["step_cost"] = float(not stopped)
-        click = None
-        if not stopped and self.action_masks()[int(action)]:
-            click = self.grid.click(int(action), *episode.image_size)
-            here = (click.y, click.x)
-            wanted, ignored = bool(episode.wanted()[here]), bool(episode.ignore[here])
-            terms["label"] = label_term(click.positive, wanted, ignored)
-            terms["hit"] = hit_term(click.positive, wanted, bool(episode.last.mask[here]), ignored)
-        elif not stopped:
-            terms["repeat"] = 1.0
-        self._turn = _Turn(terms, episode.answer.score, episode.best_score, stopped, click is not None)
-        return click
+        self._turn = Turn.of(self.episode, self.grid, int(action), bool(self.action_masks()[int(action)]))
+        return self._turn.click
 
     def settle(self) -> tuple[float, bool, dict[str, Any]]:
         """The second half of `step`: reward, whether the episode is over, and info, once the click has its mask."""
@@ -298,14 +270,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             raise RuntimeError("call choose() first")
         turn, score = self._turn, self.episode.answer.score
         terminated = turn.stopped or self._steps >= self.max_steps
-        if turn.clicked:
-            turn.terms["gain"] = gain_term(score, turn.last, turn.best, self.gain_against)
-        if terminated:
-            turn.terms["final"] = score
-            if self.episode.index is not None:
-                self.sampler.note(self.episode.index, score)
-        self._turn, self._reward = None, self.weights.total(turn.terms)
-        return self._reward, terminated, self.info() | {"reward_terms": turn.terms}
+        terms = turn.settle(score, terminated, self.gain_against)
+        if terminated and self.episode.index is not None:
+            self.sampler.note(self.episode.index, score)
+        self._turn, self._reward = None, self.weights.total(terms)
+        return self._reward, terminated, self.info() | {"reward_terms": terms}
 
     def twin(self) -> SamSegEnv:
         """Another environment of the same keywords that shares dataset and frozen networks, before its first reset."""

@@ -21,6 +21,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch.export import ExportedProgram
 
 import sb3_alignsam
+from sb3_alignsam.envs.observations import TEXT_KEYS
 from sb3_alignsam.errors import InputError, RunError
 from sb3_alignsam.inference import runner
 from sb3_alignsam.inference.annotator import Annotator
@@ -44,7 +45,7 @@ DESCRIPTION, RUNNER = "agent.json", "runner.py"
 RUN_SETTINGS = ("autocast", "compiled", "checkpointing", "keep_maps")
 """Of `policy_kwargs`: how a policy is run, and no part of what it computes."""
 READABLE = (
-    "sam_image_embeddings", "clip_similarity", "target_category", "sam_pred_mask_prob", "click_map", "excluded_mask",
+    "sam_image_embeddings", *TEXT_KEYS, "target_category", "sam_pred_mask_prob", "click_map", "excluded_mask",
     "num_steps",
 )  # fmt: skip
 """Observations that the runner makes."""
@@ -106,7 +107,7 @@ def _write_graphs(
     dtype = th.float16 if half else th.float32
     env = annotator.env
     graphs = [_reading_policy(annotator), encoder_graph(env.segmenter, dtype), decoder_graph(env.segmenter, dtype)]
-    if env.features.text_model is not None and "clip_similarity" in graphs[0].dynamic:
+    if env.features.text_model is not None and not graphs[0].dynamic.keys().isdisjoint(TEXT_KEYS):
         graphs.append(tokens_graph(env.features.text_model, dtype))
     written = []
     for graph in graphs:

@@ -49,7 +49,7 @@ class Runner:
         state: dict[str, Any] = {"sam_image_embeddings": embedding[0], "excluded_mask": np.zeros((1, cells, cells))}
         state["target_category"] = vocabulary.index(category) if category in vocabulary else 0
         if self.texts:
-            state["clip_similarity"] = self.similarity(image, category, cells)
+            state |= self.look(image, category, cells)
         valid, columns, rows = self.patches(shape, resized)
         clicked, clicks = np.zeros((2, self.grid, self.grid), np.uint8), list[tuple[int, int, bool]]()
         answer, score = np.zeros(shape, bool), 0.0
@@ -100,8 +100,9 @@ class Runner:
         square = cv2.resize(seen, (scale * seen.shape[1], scale * seen.shape[0]), interpolation=cv2.INTER_LINEAR)
         return cv2.resize(square[: resized[0], : resized[1]], shape[::-1], interpolation=cv2.INTER_LINEAR)
 
-    def similarity(self, image: np.ndarray, category: str, cells: int) -> np.ndarray:
-        """The category's map of CLIP Surgery and the strongest other one's, on SAM's square, (2, cells, cells)."""
+    def look(self, image: np.ndarray, category: str, cells: int) -> dict[str, np.ndarray]:
+        """What CLIP sees, on SAM's square: the category's map of CLIP Surgery and the strongest other one's, (2, cells,
+        cells); its tokens, (D, s, s), s patches a side; and the category's text, (D,)."""
         clip = self.about["text_model"]
         patch, size, shape = clip["patch_size"], clip["map_size"], resized_shape(image.shape[:2], clip["map_size"])
         grid = [-(-side // patch) for side in shape]
@@ -124,7 +125,10 @@ class Runner:
         maps = cv2.resize(square, (cells, cells), interpolation=cv2.INTER_LINEAR)
         inside = [(np.arange(cells) + 0.5) * size / cells < side for side in shape]
         inside[0][0] = inside[1][0] = True
-        return (maps * (inside[0][:, None] & inside[1])[..., None]).transpose(2, 0, 1)
+        maps = (maps * (inside[0][:, None] & inside[1])[..., None]).transpose(2, 0, 1)
+        token_map = np.zeros((tokens.shape[1], size // patch, size // patch), np.float32)
+        token_map[:, : grid[0], : grid[1]] = tokens[1:].T.reshape(-1, *grid)
+        return {"clip_similarity": maps, "clip_tokens": token_map, "clip_text": self.texts[category]}
 
 
 def resized_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
