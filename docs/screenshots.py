@@ -86,12 +86,10 @@ def _take(address: str, path: Path, seconds: int) -> None:
     browser = next(found for name in BROWSERS if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as temporary:
         taken = Path(temporary) / "page.png"
-        subprocess.run(
-            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--hide-scrollbars", "--window-size=1400,1000",
-             f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}",
-             f"--user-data-dir={temporary}/profile", address],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--hide-scrollbars"]
+        options += ["--window-size=1400,1000", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}"]
+        command = [browser, *options, f"--user-data-dir={temporary}/profile", address]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         colours = 256
         while True:
             Image.open(taken).convert("RGB").quantize(colours).save(f"{path}.tmp", "PNG", optimize=True)
