@@ -39,7 +39,9 @@ def main() -> None:
             page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
             _take(page, DOCS / "mlflow.png", options.wait)
         with _served(["tensorboard", "--logdir", str(logs)], "/data/environment") as address:
-            _take(f"{address}/?darkMode=false&smoothing=0#timeseries", DOCS / "tensorboard.png", options.wait)
+            _take(
+                f"{address}/?darkMode=false&tagFilter=rollout%7Ceval#timeseries", DOCS / "tensorboard.png", options.wait
+            )
 
 
 def _trained(logs: Path) -> Path:
@@ -80,16 +82,14 @@ def _served(command: Sequence[str], health: str) -> Iterator[str]:
 
 
 def _take(address: str, path: Path, seconds: int) -> None:
-    """A picture of a page once it has drawn itself."""
+    """A picture of a page once it has drawn itself; without WebGL, which a picture may come too early for."""
     browser = next(found for name in BROWSERS if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as temporary:
         taken = Path(temporary) / "page.png"
-        subprocess.run(
-            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1000",
-             f"--timeout={1000 * seconds}", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}",
-             f"--user-data-dir={temporary}/profile", address],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--hide-scrollbars"]
+        options += ["--window-size=1400,1000", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}"]
+        command = [browser, *options, f"--user-data-dir={temporary}/profile", address]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         colours = 256
         while True:
             Image.open(taken).convert("RGB").quantize(colours).save(f"{path}.tmp", "PNG", optimize=True)

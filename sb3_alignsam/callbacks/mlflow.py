@@ -68,7 +68,7 @@ class MlflowCallback(BaseCallback):
         super().__init__()
         self.folder, self.report = folder, report
         self.tracking_uri = tracking_uri or default_store(folder.parent)
-        self.about = {
+        self.about: dict[str, Any] = {
             "experiment": experiment,
             "name": run_name or folder.name,
             "params": {_key(key): masked(value)[:MAX_VALUE] for key, value in flat(params or {})},

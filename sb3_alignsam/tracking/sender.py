@@ -98,7 +98,12 @@ def _main() -> int:
     order = json.loads(sys.stdin.readline())
     folder, uri = Path(order["folder"]), order["uri"]
     parent, ended = os.getppid(), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def watch() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
     with suppress(OSError, AttributeError):
         os.nice(5)
     try:
