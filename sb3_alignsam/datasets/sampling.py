@@ -86,6 +86,9 @@ class Sampler:
         self._current: int | None = None
         self._scores = np.zeros(len(self._rows))
         self._recent: list[tuple[int, int, float]] = []
+        self._shares = None if self._weights is None else self._weights[self._rows]
+        # Of weights that stay as they are, so that a draw among a million episodes costs next to nothing.
+        self._sums = None if self._shares is None else np.cumsum(self._shares)
 
     def draw(self, rng: np.random.Generator) -> int:
         """The index of the next episode, for `read_sample`; it may be drawn up to `LAG` episodes ahead."""
@@ -131,16 +134,15 @@ class Sampler:
         self._recent = [(int(number), int(row), float(score)) for number, row, score in state["recent"]]
 
     def _draw(self, rng: np.random.Generator) -> int:
-        if self._weights is None:
+        if self._shares is None or self._sums is None:
             return self._dataset.draw(rng)
-        weights = self._weights[self._rows]
+        sums = self._sums
         if self.rule == "hard":
             scores = self._scores
             for number, row, score in self._recent:
                 if number + LAG < self._drawn:
                     scores = self._with(scores, row, score)
-            weights = weights * np.maximum(1 - scores, EASIEST)
-        sums = np.cumsum(weights)
+            sums = np.cumsum(self._shares * np.maximum(1 - scores, EASIEST))
         row = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
         return int(self._rows[min(row, len(self._rows) - 1)])
 
