@@ -20,6 +20,9 @@ DEFAULT_MIN_AREA = 100.0
 """Least area of an instance to be a target, in pixels². On a photograph of 640 pixels, a usual size in COCO, it is the
 area of one patch of a 64 x 64 click grid: what is smaller can hardly be clicked. It goes to `Sample.ignore`."""
 
+MAX_MASK_PIXELS = 2**29
+"""Most pixels that an episode's masks may have together: 512 MiB. A hundred instances of COCO have 2**25."""
+
 
 class CocoDataset:
     """The episodes of one split, ordered by image id, then category id.
@@ -191,6 +194,11 @@ class CocoDataset:
         size = image.shape[:2]
         annotations = [each for each in self.table.annotations(image_id) if each.category_id == category_id]
         usable = [each for each in annotations if self._is_usable(each)]
+        if len(usable) * image.shape[0] * image.shape[1] > MAX_MASK_PIXELS:
+            raise InputError(
+                f"{self.annotation_file}: image {image_id} has {len(usable)} instances of category {category_id}; "
+                f"their masks have more than {MAX_MASK_PIXELS} pixels together; make the image smaller"
+            )
         masks = [(each.id, self._mask(each, size)) for each in usable]
         for (identity, mask), each in zip(masks, usable, strict=True):
             if not mask.any() and not self._lenient:

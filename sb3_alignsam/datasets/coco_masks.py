@@ -56,7 +56,8 @@ def covered_pixels(segmentation: Any, height: int, width: int) -> int:
     if isinstance(segmentation, list):
         return int(native.area(native.merge(native.frPyObjects(segmentation, height, width))))
     runs = _run_lengths(segmentation, height, width)
-    return int(runs[1::2].sum())  # type: ignore[index]
+    assert not isinstance(runs, Fault)
+    return int(runs[1::2].sum())
 
 
 def _run_lengths(segmentation: Any, height: int, width: int) -> np.ndarray | Fault:

@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -31,7 +31,7 @@ _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, 
 Read = TypeVar("Read")
 
 
-def read_photograph(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> np.ndarray:
+def read_photograph(path: str | os.PathLike[str], formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """Read an image file as the annotators of COCO saw it: as stored, the EXIF orientation not applied.
 
     Greyscale, palette, CMYK and 16-bit greyscale pictures become RGB. Of a picture with transparency the colours are
@@ -44,7 +44,7 @@ def read_photograph(path: str | os.PathLike[str], formats: Sequence[str] = FORMA
     return _read(_existing(path), str(path), _to_rgb, formats)
 
 
-def photograph_size(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> tuple[int, int]:
+def photograph_size(path: str | os.PathLike[str], formats: tuple[str, ...] = FORMATS) -> tuple[int, int]:
     """Height and width in pixels as the file's header states them; no pixel is decoded. All else as in
     `read_photograph`."""
     return _read(_existing(path), str(path), lambda image: (image.height, image.width), formats)
@@ -94,7 +94,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _read(
-    source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], Read], formats: Sequence[str] = FORMATS
+    source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], Read], formats: tuple[str, ...] = FORMATS
 ) -> Read:
     """Open a picture, check its size before it is decoded, and convert it."""
     try:

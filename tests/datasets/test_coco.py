@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sb3_alignsam.datasets import coco
 from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.coco import DEFAULT_MIN_AREA, CocoDataset
 from sb3_alignsam.errors import InputError
@@ -328,6 +329,14 @@ def test_a_photograph_of_a_dataset_is_jpeg_or_png(root: Path) -> None:
     Image.fromarray(_pixels(3)).save(root / "train" / "3.png", format="BMP")
     with pytest.raises(InputError, match="save it as one of JPEG, PNG"):
         CocoDataset(root, "train").get(0)
+
+
+def test_masks_too_large_for_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = CocoDataset(root, "train")
+    monkeypatch.setattr(coco, "MAX_MASK_PIXELS", 2 * HEIGHT * WIDTH - 1)
+    assert dataset.get(0).image_id == 3
+    with pytest.raises(InputError, match="image 8 has 2 instances of category 4"):
+        dataset.get(1)
 
 
 def test_an_instance_that_covers_no_pixel_is_named(tmp_path: Path) -> None:

@@ -98,8 +98,12 @@ def test_with_no_place_for_an_index_the_file_is_read_each_time(
     assert type(open_annotations(path)) is CocoTable
 
 
-def test_a_damaged_index_is_made_anew(path: Path) -> None:
-    table, index = open_annotations(path), _index(path)
+def test_a_damaged_index_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(coco_index, "MIN_BYTES", 10**9)
+        table = open_annotations(path)
+    index = _index(path)
+    open_annotations(path)
     good = index.read_bytes()
     length = int.from_bytes(good[:8], "little")
     hostile = np.frombuffer(good, np.uint8).copy()
@@ -114,6 +118,8 @@ def test_a_damaged_index_is_made_anew(path: Path) -> None:
         hostile.tobytes(),
     )
     for content in damaged:
+        # Not written in place: the former one is still mapped.
+        index.unlink()
         index.write_bytes(content)
         _assert_equal(open_annotations(path), table)
         assert index.read_bytes() == good
