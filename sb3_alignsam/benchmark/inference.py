@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sb3_contrib import MaskablePPO
@@ -93,7 +93,7 @@ def _untrained(folder: Path, agent: str, segmenter: Segmenter) -> Path:
     """A zip of an agent that was not trained; it has no *stop*, so it places every click."""
     kwargs: dict[str, Any] = {"cache": False, **({"text_model": "tiny"} if agent == "explicit" else {})}
     env, policy = make_env(ENV_ID, {**kwargs, "segmenter": segmenter}), POLICY_PREFIX + POLICIES[agent]
-    model = MaskablePPO(policy_class(policy), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
+    model = MaskablePPO(cast(Any, policy_class(policy)), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
     categories, path = list(env.dataset.categories), folder / "agent.zip"
     save_zip(model, path, AgentDescription("maskable_ppo", ENV_ID, kwargs, policy, categories=categories))
     return path
