@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sb3_contrib import MaskablePPO
@@ -57,14 +57,13 @@ def benchmark_infer(
         annotator = Annotator(_untrained(folder, agent, network), env_kwargs={"segmenter": network})
         export_agent(annotator, folder, "onnx")
         runner = Runner(folder, num_threads)
-        category, rows = annotator.categories[0], {}
-        rng = np.random.default_rng(SEED)
+        category, rng = annotator.categories[0], np.random.default_rng(SEED)
         with ExitStack() as stack:
             networks = {
                 "torch": stack.enter_context(_torch_networks(annotator)),
                 "onnxruntime": stack.enter_context(_exported_networks(runner)),
             }
-            segments = {"torch": annotator.segment, "onnxruntime": runner.segment}
+            segments: dict[str, Callable[..., object]] = {"torch": annotator.segment, "onnxruntime": runner.segment}
             wholes: dict[str, list[Span]] = {backend: [] for backend in BACKENDS}
             for _ in range(repeats + 1):
                 image = photograph(IMAGE_SHAPE)
@@ -74,8 +73,8 @@ def benchmark_infer(
                     segments[backend](image, category)
                     wholes[backend].append(Span(start, time.perf_counter()))
                 step()
-            for backend in BACKENDS:  # the first photograph warms up
-                rows[backend] = _row(wholes[backend][1:], networks[backend])
+            # The first photograph warms up.
+            rows = {backend: _row(wholes[backend][1:], networks[backend]) for backend in BACKENDS}
     return {
         "benchmark": "infer",
         **about_machine("cpu"),
@@ -92,9 +91,9 @@ def benchmark_infer(
 
 def _untrained(folder: Path, agent: str, segmenter: Segmenter) -> Path:
     """A zip of an agent that was not trained; it has no *stop*, so it places every click."""
-    kwargs = {"cache": False, **({"text_model": "tiny"} if agent == "explicit" else {})}
+    kwargs: dict[str, Any] = {"cache": False, **({"text_model": "tiny"} if agent == "explicit" else {})}
     env, policy = make_env(ENV_ID, {**kwargs, "segmenter": segmenter}), POLICY_PREFIX + POLICIES[agent]
-    model = MaskablePPO(policy_class(policy), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
+    model = MaskablePPO(cast(Any, policy_class(policy)), env, n_steps=8, batch_size=8, seed=SEED, device="cpu")
     categories, path = list(env.dataset.categories), folder / "agent.zip"
     save_zip(model, path, AgentDescription("maskable_ppo", ENV_ID, kwargs, policy, categories=categories))
     return path
