@@ -46,7 +46,7 @@ def open_annotations(path: Path, lenient: bool = False) -> CocoTable:
     :raises DatasetError: it is no JSON, lacks a part, or, unless `lenient`, has a record that cannot be used: the first
         one is named.
     """
-    table = _open_index(path) if _size(path) >= MIN_BYTES else None
+    table: CocoTable | None = _open_index(path) if _size(path) >= MIN_BYTES else None
     if table is None or (table.skipped and not lenient):
         table = _read(path, lenient)
     if table.skipped:

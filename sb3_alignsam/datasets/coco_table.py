@@ -55,8 +55,10 @@ class CocoTable:
         rows = slice(columns.ends[row - 1] if row else 0, columns.ends[row])
         parts = (columns.ids, columns.category_ids, columns.areas, columns.crowds, columns.spans)
         return [
-            CocoAnnotation(*values, tuple(span))  # type: ignore[arg-type]
-            for *values, span in zip(*(part[rows].tolist() for part in parts), strict=True)
+            CocoAnnotation(identity, category_id, area, crowd, (start, size))
+            for identity, category_id, area, crowd, (start, size) in zip(
+                *(part[rows].tolist() for part in parts), strict=True
+            )
         ]
 
     def segmentation(self, annotation: CocoAnnotation) -> Any:
