@@ -62,7 +62,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def explicit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short MaskablePPO run of the Explicit agent."""
+    """A short MaskablePPO run of the Explicit agent with all that it can read, and *stop*."""
     return short_run("maskable_ppo", tmp_path_factory.mktemp("explicit_logs"), agent="explicit", eval_freq=0)
 
 
@@ -104,8 +104,9 @@ def other_run_folder(run_folder: Path) -> Path:
 def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object) -> Path:
     """Train for 64 steps in this process."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
-    hyperparams = read_hyperparams(shipped_config(algo, agent), "SamSegShapes-v0", algo, overrides)
-    kwargs = agent_env_kwargs(agent, "SamSegShapes-v0", {})
+    config = shipped_config(algo, agent, imitating=agent == "explicit")
+    hyperparams = read_hyperparams(config, "SamSegShapes-v0", algo, overrides)
+    kwargs = agent_env_kwargs(agent, "SamSegShapes-v0", hyperparams.env_kwargs)
     run = RunSettings(algo, "SamSegShapes-v0", kwargs, logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
     return train(run, hyperparams, ["test"], lambda line: None)
 

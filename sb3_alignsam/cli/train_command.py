@@ -155,7 +155,8 @@ def command(
     elif env_id is None:
         raise click.MissingParameter(param_hint="'--env'", param_type="option")
     else:
-        parameters = read_hyperparams(conf_file or shipped_config(algo, agent), env_id, algo, overrides)
+        path = conf_file or shipped_config(algo, agent, imitate > 0)
+        parameters = read_hyperparams(path, env_id, algo, overrides)
         kwargs = {**parameters.env_kwargs, **asked.env_kwargs}
         settings = replace(asked, env_kwargs=agent_env_kwargs(agent, env_id, kwargs, text_model))
     folder = train(settings, parameters, sys.argv, click.echo, repeats)
@@ -178,7 +179,7 @@ def _repeated(
         kwargs = agent_env_kwargs(agent, settings.env_id, settings.env_kwargs, params["text_model"])
         settings = replace(settings, env_kwargs=kwargs)
     if typed & {"agent", "algo", "conf_file"}:
-        path = params["conf_file"] or shipped_config(settings.algo, agent)
+        path = params["conf_file"] or shipped_config(settings.algo, agent, settings.imitate > 0)
         return settings, read_hyperparams(path, settings.env_id, settings.algo, overrides)
     return settings, run.hyperparams(overrides)
 

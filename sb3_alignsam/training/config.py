@@ -86,9 +86,11 @@ def zoo_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "zoo_configs"
 
 
-def shipped_config(algo: str, agent: str) -> Path:
+def shipped_config(algo: str, agent: str, imitating: bool = False) -> Path:
     """The shipped YAML file of an algorithm and an agent.
 
+    :param imitating: whether the algorithm goes on from imitation, which wants smaller steps and, with *stop* to learn,
+        another environment; for the Explicit agent there is such a file.
     :raises InputError: the algorithm or the agent is unknown.
     """
     if algo not in ALGORITHMS:
@@ -96,6 +98,8 @@ def shipped_config(algo: str, agent: str) -> Path:
     agents = {"implicit": f"{algo}.yml", "explicit": f"{algo}_explicit.yml"}
     if agent not in agents:
         raise unknown_name(agent, agents, "agent")
+    if imitating and agent == "explicit":
+        return zoo_folder() / f"{algo}_explicit_imitation.yml"
     return zoo_folder() / agents[agent]
 
 

@@ -38,8 +38,17 @@ def test_the_shipped_files_have_an_entry_for_every_environment(algo, agent, env_
     assert hyperparams.policy.endswith(f"{agent.capitalize()}Policy")
 
 
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_what_goes_on_from_imitation_has_settings_of_its_own(algo, env_id):
+    hyperparams = read_hyperparams(shipped_config(algo, "explicit", imitating=True), env_id, algo)
+    assert hyperparams.policy == read_hyperparams(shipped_config(algo, "explicit"), env_id, algo).policy
+    assert hyperparams.env_kwargs["allow_stop"]
+    assert shipped_config(algo, "implicit", imitating=True) == shipped_config(algo, "implicit")
+
+
 def test_every_shipped_file_belongs_to_an_algorithm():
-    agents = ("", "_explicit")
+    agents = ("", "_explicit", "_explicit_imitation")
     assert {path.stem for path in zoo_folder().glob("*.yml")} == {
         algo + agent for algo in ALGORITHMS for agent in agents
     }
