@@ -87,7 +87,7 @@ def _take(address: str, path: Path, seconds: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         taken = Path(temporary) / "page.png"
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--hide-scrollbars"]
-        options += ["--window-size=1400,1000", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}"]
+        options += ["--window-size=1900,1000", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}"]
         command = [browser, *options, f"--user-data-dir={temporary}/profile", address]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         colours = 256
