@@ -95,6 +95,7 @@ class CocoDataset:
         """
         self._pairs = self._pairs_of(categories)
         self._starts = _first_of_each_image(self._pairs)
+        self._targets = np.unique(self._pairs[:, 1]).tolist()
         targets = self.categories if categories is None else categories
         ids = [identity for identity, name in self.table.categories.items() if name in targets]
         return ids, np.unique(self._pairs[:, 0]).tolist()
@@ -133,12 +134,12 @@ class CocoDataset:
     def get_absent(self, index: int, choice: int) -> Sample:
         """On the image of an episode, one of a target category without any annotation there, see `Dataset`."""
         image_id = int(self._pairs[index, 0])
-        there = {annotation.category_id for annotation in self._content.annotations[image_id]}
-        absent = [identity for identity in np.unique(self._pairs[:, 1]).tolist() if identity not in there]
+        there = {annotation.category_id for annotation in self.table.annotations(image_id)}
+        absent = [identity for identity in self._targets if identity not in there]
         if not absent:
             return self.get(index)
         category_id = absent[choice % len(absent)]
-        image, name = self._read_image(image_id), self._content.categories[category_id]
+        image, name = self._read_image(image_id), self.table.categories[category_id]
         empty = np.zeros((0, *image.shape[:2]), bool)
         return Sample(image, name, category_id, empty, np.zeros(image.shape[:2], bool), image_id, ())
 
