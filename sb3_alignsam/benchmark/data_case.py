@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ WARM_UP = 3
 
 def play(what: str, root: str, split: str, **values: Any) -> dict[str, Any]:
     """:param what: ``open``, ``workers`` or ``samples``. :param root: folder of COCO data. :param split: of it."""
-    return {"open": _open, "workers": _workers, "samples": _samples}[what](root, split, **values)
+    cases: dict[str, Callable[..., dict[str, Any]]] = {"open": _open, "workers": _workers, "samples": _samples}
+    return cases[what](root, split, **values)
 
 
 def _open(root: str, split: str) -> dict[str, Any]:

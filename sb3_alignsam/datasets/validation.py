@@ -22,7 +22,7 @@ class Options:
 
     images: Path | None = None
     quick: bool = False
-    progress: Callable[[list[int]], Iterable[int]] = iter  # type: ignore[assignment]
+    progress: Callable[[list[int]], Iterable[int]] = iter
 
 
 @dataclass

@@ -81,6 +81,7 @@ class EmbeddingReader(nn.Module):
         if window == 1 or read.shape[2] % window or read.shape[3] % window:
             return self.gather(read)
         windows = F.pixel_unshuffle(read, window)
+        assert self.gather.bias is not None
         gathered = self.gather.weight.flatten(1) @ windows.flatten(2) + self.gather.bias[:, None]
         return gathered.unflatten(2, windows.shape[2:])
 

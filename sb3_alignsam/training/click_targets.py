@@ -63,8 +63,8 @@ def worth_clicking(
     :param actions: a click for each episode.
     """
     worth = np.array([episode.answer.score == 0 for episode in episodes])
-    open_rows = np.flatnonzero(~worth)
-    if len(open_rows):
+    open_rows = np.flatnonzero(~worth).tolist()
+    if open_rows:
         tried = [replace(episodes[row], clicks=list(episodes[row].clicks)) for row in open_rows]
         clicks = [grid.click(actions[row], *each.image_size) for row, each in zip(open_rows, tried, strict=True)]
         click_together(tried, clicks, segmenter)
