@@ -63,7 +63,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def explicit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short MaskablePPO run of the Explicit agent with all that it can read, and *stop*."""
-    return short_run("maskable_ppo", tmp_path_factory.mktemp("explicit_logs"), agent="explicit", eval_freq=0)
+    logs = tmp_path_factory.mktemp("explicit_logs")
+    return short_run("maskable_ppo", logs, agent="explicit", imitating=True, eval_freq=0)
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +102,10 @@ def other_run_folder(run_folder: Path) -> Path:
     return short_run("maskable_ppo", run_folder.parents[1], seed=1, eval_freq=32, eval_episodes=4)
 
 
-def short_run(algo: str, logs: Path, agent: str = "implicit", **settings: object) -> Path:
-    """Train for 64 steps in this process."""
+def short_run(algo: str, logs: Path, agent: str = "implicit", imitating: bool = False, **settings: object) -> Path:
+    """Train for 64 steps in this process. :param imitating: with the settings of what goes on from imitation."""
     overrides = {"n_timesteps": 64, "n_steps": 16, "n_envs": 2, "batch_size": 32}
-    config = shipped_config(algo, agent, imitating=agent == "explicit")
-    hyperparams = read_hyperparams(config, "SamSegShapes-v0", algo, overrides)
+    hyperparams = read_hyperparams(shipped_config(algo, agent, imitating), "SamSegShapes-v0", algo, overrides)
     kwargs = agent_env_kwargs(agent, "SamSegShapes-v0", hyperparams.env_kwargs)
     run = RunSettings(algo, "SamSegShapes-v0", kwargs, logs=logs, vec_env="dummy", **{"device": "cpu", **settings})
     return train(run, hyperparams, ["test"], lambda line: None)
