@@ -100,7 +100,7 @@ class PolicyGraph(nn.Module):
     def forward(self, *tensors: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         observation = dict(zip(self.keys, tensors, strict=False))
         features = self.policy.extract_features(observation, self.policy.pi_features_extractor)
-        assert isinstance(features, th.Tensor)
+        assert isinstance(features, th.Tensor)  # a pair only where no extractor is named
         logits = self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
         masked = logits.where(tensors[-1], MASKED_LOGIT) if self.maskable else logits
         return greedy_actions(masked.softmax(dim=1), self.allow_stop), logits
