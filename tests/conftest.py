@@ -62,8 +62,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def explicit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short MaskablePPO run of the Explicit agent with all that it can read, and *stop*."""
-    logs = tmp_path_factory.mktemp("explicit_logs")
+    """A short MaskablePPO run of the Explicit agent."""
+    return short_run("maskable_ppo", tmp_path_factory.mktemp("explicit_logs"), agent="explicit", eval_freq=0)
+
+
+@pytest.fixture(scope="session")
+def stopping_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of the Explicit agent with *stop* and with all that it can read."""
+    logs = tmp_path_factory.mktemp("stopping_logs")
     return short_run("maskable_ppo", logs, agent="explicit", imitating=True, eval_freq=0)
 
 

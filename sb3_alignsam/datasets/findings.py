@@ -12,6 +12,8 @@ from sb3_alignsam.errors import InputError
 Level = Literal["error", "warning"]
 MOST_LISTED = 1000
 """Findings of one kind that are kept; the rest is only counted, so that a file of nothing but faults fits in memory."""
+MOST_CHARACTERS = 400
+"""Of a message that is not shortened."""
 
 
 class Fault(NamedTuple):
@@ -52,7 +54,10 @@ class Finding(NamedTuple):
         value = "" if fault.value is None and not fault.place else _printable(short(fault.value))
         if identity is not None and (type(identity) is not int or identity.bit_length() > 64):
             identity = _printable(short(identity))
-        return cls(fault.level, fault.kind, _printable(str(file)), place + fault.place, identity, value, fault.message)
+        message = fault.message
+        if len(message) > MOST_CHARACTERS:  # it quotes something long, such as a path; its end says how to mend it
+            message = f"{message[: MOST_CHARACTERS // 2]}…{message[-MOST_CHARACTERS // 3 :]}"
+        return cls(fault.level, fault.kind, _printable(str(file)), place + fault.place, identity, value, message)
 
     def inside(self) -> str:
         """In a line, for somebody who knows which file it is about."""

@@ -11,6 +11,14 @@ from sb3_alignsam.errors import InputError, RunError, RunStopped
 from sb3_alignsam.training.stopping import Stops, StopSignal, stops, told_in_one_line
 
 
+@pytest.fixture(autouse=True)
+def heeds_ctrl_c():
+    """As in a terminal: a shell tells what it starts in the background to ignore Ctrl-C, these tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_signal_takes_effect_at_once_unless_it_is_held_back():
     before = signal.getsignal(signal.SIGTERM)
     with stops() as stop:
