@@ -73,8 +73,8 @@ def _command(algo, kind, logs, steps=STEPS, save_freq=16, imitate=0, eval_freq=3
     pairs = [f"{key}:{value}" for key, value in SMALL.items()]
     return [
         "train", "--env", ENV, "--algo", algo, "--vec-env", kind, "--device", "cpu", "-n", steps, "-f", logs,
-        "-params", *pairs, "--eval-freq", eval_freq, "--eval-episodes", 2, "--save-freq", save_freq, "--save-minutes", 0,
-        "--imitate", imitate, "--track", "none",
+        "-params", *pairs, "--eval-freq", eval_freq, "--eval-episodes", 2, "--save-freq", save_freq,
+        "--save-minutes", 0, "--imitate", imitate, "--track", "none",
     ]  # fmt: skip
 
 
