@@ -64,7 +64,7 @@ def command(
     annotator = Annotator(run, load_best, kwargs, trusted)
     written = export_agent(annotator, out, kind, half=half, categories=names)
     for graph in written:
-        click.echo(f"{graph.path}  {graph.size / 1e6:.1f} MB, differs by at most {graph.difference:.1g} of its largest")
+        click.echo(f"{graph.path}  {graph.size / 1e6:.1f} MB, relative difference {graph.difference:.1g}")
     click.echo(out / RUNNER)
     if dataset is None:
         return
