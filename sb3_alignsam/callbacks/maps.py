@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import cv2
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
+
+from sb3_alignsam.callbacks.periodic import PeriodicCallback
 
 CELL = 128
 """Side of each picture in pixels."""
@@ -19,7 +19,7 @@ MOST = 4
 NOT_PICTURES = ("stdout", "log", "json", "csv")
 
 
-class SimilarityPicturesCallback(BaseCallback):
+class SimilarityPicturesCallback(PeriodicCallback):
     """Writes what an `ExplicitExtractor` with ``keep_maps`` saw in the last step of a rollout, one row a sample.
 
     To SB3's logger (TensorBoard: ``maps/seen``), and to MLflow where the script has a run going.
@@ -28,26 +28,12 @@ class SimilarityPicturesCallback(BaseCallback):
     """
 
     def __init__(self, freq: int = 2000) -> None:
-        super().__init__()
-        self.freq = freq
-        self._last: int | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """When the last picture was written."""
-        return {"last": self._last}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._last = state["last"]
-
-    def _on_step(self) -> bool:
-        return True
+        super().__init__(freq, last=None)
 
     def _on_rollout_end(self) -> None:
         seen = getattr(self.model.policy.features_extractor, "seen_maps", None)
-        if not seen or (self._last is not None and self.num_timesteps - self._last < self.freq):
+        if not seen or not self._is_due():
             return
-        self._last = self.num_timesteps
         picture = draw_maps(th.cat([seen["similarity"], _as_large(seen["mask"], seen["similarity"])], dim=1)[:MOST])
         self.logger.record("maps/seen", Image(picture, "HWC"), exclude=NOT_PICTURES)
         # Whoever has a run going has imported mlflow, which takes seconds, already.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
+from sb3_alignsam.callbacks.periodic import PeriodicCallback
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.evaluation.strips import draw_strips
 from sb3_alignsam.policies.clickers import AgentClicker
@@ -15,7 +14,7 @@ from sb3_alignsam.policies.clickers import AgentClicker
 NOT_PICTURES = ("stdout", "log", "json", "csv")
 
 
-class EpisodeStripsCallback(BaseCallback):
+class EpisodeStripsCallback(PeriodicCallback):
     """Gives SB3's logger (TensorBoard: ``episodes/strips``) a picture when a rollout ends, and once training ends.
 
     :param env: an environment on the episodes to show; nothing is drawn from its random numbers.
@@ -24,24 +23,11 @@ class EpisodeStripsCallback(BaseCallback):
     """
 
     def __init__(self, env: SamSegEnv, indices: Sequence[int], maskable: bool, freq: int) -> None:
-        super().__init__()
-        self.env, self.indices, self.maskable, self.freq = env, indices, maskable, freq
-        self._last = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """When the last picture was drawn."""
-        return {"last": self._last}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._last = state["last"]
-
-    def _on_step(self) -> bool:
-        return True
+        super().__init__(freq)
+        self.env, self.indices, self.maskable = env, indices, maskable
 
     def _on_rollout_end(self) -> None:
-        if self.num_timesteps - self._last >= self.freq:
-            self._last = self.num_timesteps
+        if self._is_due():
             self._draw()
 
     def _on_training_end(self) -> None:

@@ -7,10 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
-
+from sb3_alignsam.callbacks.periodic import PeriodicCallback
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.evaluation.films import record_films
 from sb3_alignsam.policies.clickers import AgentClicker
@@ -22,7 +20,7 @@ class _Filmed:
     clicker: AgentClicker
 
 
-class VideoCallback(BaseCallback):
+class VideoCallback(PeriodicCallback):
     """Films episodes of a separate environment, side by side, at most once every `freq` steps, when a rollout ends.
 
     A film is named after the steps trained, ``training_<steps>_steps.mp4``, so names go on in a resumed run, and a
@@ -44,27 +42,14 @@ class VideoCallback(BaseCallback):
         written: Callable[[Path], object] = lambda path: None,
         report: Callable[[str], None] = print,
     ) -> None:
-        super().__init__()
-        self.env, self.indices, self.maskable, self.freq = env, indices, maskable, freq
+        super().__init__(freq)
+        self.env, self.indices, self.maskable = env, indices, maskable
         self.folder, self.written, self.report = folder, written, report
-        self._last = 0
         self._failed = False
 
-    def state_dict(self) -> dict[str, Any]:
-        """When the last film was made."""
-        return {"last": self._last}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._last = state["last"]
-
-    def _on_step(self) -> bool:
-        return True
-
     def _on_rollout_end(self) -> None:
-        if self.num_timesteps - self._last < self.freq:
+        if not self._is_due():
             return
-        self._last = self.num_timesteps
         try:
             self._film()
         except (OSError, RuntimeError) as error:  # no room, or no ffmpeg
