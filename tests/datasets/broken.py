@@ -250,7 +250,7 @@ FAULTS: dict[str, Broken] = {
     "JSON of a list": _json("layout", lambda text: b"[" + text + b"]"),
     "JSON empty": _json("json", lambda text: b""),
     "JSON cut short": _json("json", lambda text: text[: len(text) // 2]),
-    "JSON cut in a string": _json("json", lambda text: text[: text.index(b"sound") + 2]),
+    "JSON cut in a string": _json("json", lambda text: text[: text.find(b"sound") + 2]),
     "JSON with more behind": _json("json", lambda text: text + b"]"),
     "JSON nested": _json("json", lambda text: b'{"info": ' + b"[" * 200_000 + text),
     "JSON of zeros": _json("json", lambda text: bytes(len(text))),

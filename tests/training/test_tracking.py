@@ -234,9 +234,12 @@ def server(tmp_path):
 
 
 def _serve(command, health):
+    # `mlflow models serve` calls uvicorn by its name.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=dict(os.environ)
-    )
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=os.environ | {"PATH": path},
+    )  # fmt: skip
     for _ in range(1200):
         try:
             with urllib.request.urlopen(health, timeout=5) as answer:
