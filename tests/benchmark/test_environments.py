@@ -10,6 +10,7 @@ from tests.cli.commands import assert_refused, call
 ENV = ["benchmark", "env"]
 
 
+@pytest.mark.long
 def test_every_kind_of_vec_env_is_played_and_compared(tmp_path, capsys):
     path = tmp_path / "figures.json"
     options = ["--num-envs", 2, "--steps", 3, "--repeats", 1, "--env-kwargs", "max_steps:3", "num_patches:8"]

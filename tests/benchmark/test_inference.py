@@ -9,6 +9,7 @@ import pytest
 from sb3_alignsam.cli import main
 
 
+@pytest.mark.long
 def test_whole_and_parts_are_told_for_torch_and_onnxruntime(tmp_path, capsys):
     path = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as ended:

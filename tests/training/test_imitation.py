@@ -35,7 +35,7 @@ def _learner(kwargs, algorithm=MaskablePPO, policy=MaskableExplicitPolicy, seed=
     ("algorithm", "policy", "kwargs"),
     [
         (MaskablePPO, MaskableExplicitPolicy, {"allow_stop": True, "answer": "last"}),
-        (PPO, ExplicitPolicy, {}),
+        pytest.param(PPO, ExplicitPolicy, {}, marks=pytest.mark.long),
     ],
 )
 def test_a_few_hundred_steps_of_imitation_beat_what_it_started_from(algorithm, policy, kwargs):
