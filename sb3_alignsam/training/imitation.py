@@ -25,7 +25,7 @@ TARGETS = "click_targets"
 
 @dataclass(frozen=True)
 class ImitationSettings:
-    """How to imitate. The defaults are those of docs/results.md's run; nothing else was tried.
+    """How to imitate. The defaults are those of docs/results.md's run; besides, a learning rate of 2e-3 was tried.
 
     :param n_steps: of each environment between two updates. :param batch_size: of a minibatch.
     :param n_epochs: passes over each rollout. :param learning_rate: at first; falls linearly to 2 % of it.
