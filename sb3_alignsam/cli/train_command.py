@@ -56,7 +56,7 @@ BESIDE_RESUME = (
     default=0,
     show_default=True,
     metavar="STEPS",
-    help="Steps of imitating a clicker who knows the ground truth, before PPO; -n counts PPO's own.",
+    help="States to imitate a clicker in who knows the ground truth, before PPO; -n counts PPO's own steps.",
 )
 @click.option("--save-minutes", default=10.0, show_default=True, help="Minutes between two of them; 0: none.")
 @click.option("--keep-checkpoints", default=3, show_default=True, help="How many of them are kept; 0: all.")

@@ -44,7 +44,7 @@ class Dataset(Protocol):
     """A collection of fixed episodes: one index is one (image, target category) pair.
 
     A dataset whose images lie in files may say so by an attribute ``in_files = True``: then what the frozen networks
-    make of them is kept in the user's cache folder. Two methods may be left out:
+    make of them is kept in the user's cache folder. Some methods may be left out:
 
     ``pairs()`` gives the image id and category id of each episode, (N, 2) int64. Where it is there, episodes can be
     drawn by other rules than `draw`, see `Sampler`, and a run records its images' ids.
@@ -52,6 +52,9 @@ class Dataset(Protocol):
     ``get_absent(index, choice)`` gives a `Sample` on the image of an episode whose category is one of the configured
     targets that are *not* on it, the one that a whole number `choice` picks, with no instance; the episode itself where
     all are. It is needed for ``absent_rate``.
+
+    A dataset without ``pairs()`` may have ``get_all(index)`` instead: a `Sample` for each target category on the image
+    of an episode, that episode's first; see `samples_of_draw`.
     """
 
     name: str

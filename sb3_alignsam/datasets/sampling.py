@@ -162,6 +162,20 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
     return sample
 
 
+def samples_of_draw(dataset: Dataset, index: int) -> list[Sample]:
+    """What an index of a `Sampler` stands for, and besides the other target categories on its image; these are left out
+    of an episode without its target, and where the dataset has neither ``get_all`` nor ``pairs``."""
+    if index >= len(dataset):
+        return [read_sample(dataset, index)]
+    if hasattr(dataset, "get_all"):
+        samples: list[Sample] = dataset.get_all(index)
+        return samples
+    find = getattr(dataset, "pairs", None)
+    pairs = None if find is None else find()
+    others = [] if pairs is None else np.flatnonzero(pairs[:, 0] == pairs[index, 0]).tolist()
+    return [dataset.get(each) for each in (index, *(each for each in others if each != index))]
+
+
 def _weights(pairs: np.ndarray, rule: Rule) -> np.ndarray:
     """Of each episode of a whole dataset, (N,) float64. :param pairs: image id and category id, (N, 2)."""
     _, category, episodes_of = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)

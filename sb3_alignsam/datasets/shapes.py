@@ -94,6 +94,13 @@ class ShapesDataset:
         absent = [target for target in self._targets if target not in labels]
         return self._sample(number, absent[choice % len(absent)]) if absent else self.get(index)
 
+    def get_all(self, index: int) -> list[Sample]:
+        """On the scene of an episode, one of each target category that is on it, the episode's first."""
+        number = self._scene_number(index)
+        shown = set(self.scene(number).labels.tolist())
+        others = [target for target in self._targets if target in shown and target != number % len(CATEGORIES)]
+        return [self.get(index), *(self._sample(number, target) for target in others)]
+
     def scene(self, number: int) -> Scene:
         """The picture and all objects of one scene of this split, whatever its target."""
         return _fixed_scene(_SPLIT_SEEDS[self.split], number)

@@ -18,7 +18,13 @@ from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeature
 
 SMALL_BYTES = 32_000_000
 """Networks below this size are copied to worker processes, which then compute features too."""
-Found = tuple[Sample, ImageFeatures | None]
+Found = tuple[list[Sample], ImageFeatures | None]
+Read = Callable[[Dataset, int], list[Sample]]
+
+
+def one_sample(dataset: Dataset, index: int) -> list[Sample]:
+    """What a draw stands for, alone."""
+    return [read_sample(dataset, index)]
 
 
 class EpisodesAhead:
@@ -30,33 +36,34 @@ class EpisodesAhead:
     taken.
 
     :param env: what the episodes are for. :param num_workers: see `Ahead`; with 0 there is no thread either.
+    :param read: gives one or more samples of the same image for an index; can be pickled.
     """
 
-    def __init__(self, env: SamSegEnv, num_workers: int) -> None:
+    def __init__(self, env: SamSegEnv, num_workers: int, read: Read = one_sample) -> None:
         self._env = env
         self._threads: ThreadPoolExecutor | None = None
         if num_workers and can_be_copied(env.features):
-            self._found: Ahead[Found] | None = Ahead(SampleAndFeatures(env.dataset, env.features), num_workers)
+            self._found: Ahead[Found] | None = Ahead(SamplesAndFeatures(env.dataset, env.features, read), num_workers)
             return
         self._found = None
         # The dataset alone, so that workers need not import any network.
-        self._samples: Ahead[Sample] = Ahead(partial(read_sample, env.dataset), num_workers)
+        self._samples: Ahead[list[Sample]] = Ahead(partial(read, env.dataset), num_workers)
         if num_workers and env.features.cache is not None:
             env.features.take_fingerprints()
             self._threads = ThreadPoolExecutor(1, "sb3-alignsam-cache")
 
-    def ask(self, index: int) -> Callable[[], ClickEpisode]:
-        """Begin to prepare the dataset's episode `index`; what is returned waits for it.
+    def ask(self, index: int) -> Callable[[], list[ClickEpisode]]:
+        """Begin to prepare the fresh episodes that `read` gives for `index`; what is returned waits for them.
 
         :raises InputError: when asked for or when taken: a file of the dataset cannot be used.
         :raises RunError: likewise: a worker was killed.
         """
         if self._found is not None:
             return partial(self._finish, index, self._found.ask(index))
-        sample = self._samples.ask(index)
+        samples = self._samples.ask(index)
         if self._threads is None:
-            return partial(self._finish, index, lambda: (sample(), None))
-        return partial(self._finish, index, self._threads.submit(self._look_up, sample).result)
+            return partial(self._finish, index, lambda: (samples(), None))
+        return partial(self._finish, index, self._threads.submit(self._look_up, samples).result)
 
     def close(self) -> None:
         """End thread and workers."""
@@ -64,13 +71,14 @@ class EpisodesAhead:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
 
-    def _look_up(self, load: Callable[[], Sample]) -> Found:
-        sample = load()
-        return sample, self._env.features.kept(sample.image)
+    def _look_up(self, load: Callable[[], list[Sample]]) -> Found:
+        samples = load()
+        return samples, self._env.features.kept(samples[0].image)
 
-    def _finish(self, index: int, find: Callable[[], Found]) -> ClickEpisode:
-        sample, features = find()
-        return self._env.new_episode(sample, features or self._env.features.of(sample.image), index)
+    def _finish(self, index: int, find: Callable[[], Found]) -> list[ClickEpisode]:
+        samples, found = find()
+        features = found or self._env.features.of(samples[0].image)
+        return [self._env.new_episode(sample, features, index) for sample in samples]
 
 
 def can_be_copied(features: FrozenFeatures) -> bool:
@@ -79,14 +87,14 @@ def can_be_copied(features: FrozenFeatures) -> bool:
     return on_processor and sum(network.size_bytes for network in features.networks) < SMALL_BYTES
 
 
-class SampleAndFeatures:
+class SamplesAndFeatures:
     """What a worker process gives for an index, on one thread.
 
-    :param dataset: of the samples. :param features: copied to the worker.
+    :param dataset: of the samples. :param features: copied to the worker. :param read: see `EpisodesAhead`.
     """
 
-    def __init__(self, dataset: Dataset, features: FrozenFeatures) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, features: FrozenFeatures, read: Read) -> None:
+        self._dataset, self._read = dataset, read
         # As bytes: multiprocessing would hand over each tensor as an open file, and there are hundreds.
         self._pickled = pickle.dumps(features)
 
@@ -97,5 +105,5 @@ class SampleAndFeatures:
         return features
 
     def __call__(self, index: int) -> Found:
-        sample = read_sample(self._dataset, index)
-        return sample, self._features.of(sample.image)
+        samples = self._read(self._dataset, index)
+        return samples, self._features.of(samples[0].image)

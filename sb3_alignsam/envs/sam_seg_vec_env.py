@@ -31,7 +31,7 @@ class _Drawn(NamedTuple):
     """An episode that waits: the generator's state before it was drawn, and what gives it."""
 
     before: Mapping[str, Any]
-    take: Callable[[], ClickEpisode]
+    take: Callable[[], list[ClickEpisode]]
 
 
 class SamSegVecEnv(VecEnv):
@@ -59,6 +59,8 @@ class SamSegVecEnv(VecEnv):
             if value < least:
                 raise InputError(f"{name} needs a whole number >= {least}, got {value}")
         self.envs = [env, *(env.twin() for _ in range(num_envs - 1))]
+        self.num_workers = num_workers
+        """Processes that load the next samples."""
         self._ahead = EpisodesAhead(env, num_workers)
         self._next: list[deque[_Drawn]] = [deque() for _ in range(num_envs)]
         self._depth = min(max(AHEAD_BYTES // (num_envs * _episode_bytes(env)), 1), MOST_AHEAD) if num_workers else 0
@@ -82,7 +84,7 @@ class SamSegVecEnv(VecEnv):
             if row not in restored:
                 self._begin(row, seed is not None, options)
                 continue
-            self.envs[row].restore(options["state"], restored[row]())
+            self.envs[row].restore(options["state"], *restored[row]())
             self.reset_infos[row] = self.envs[row].info()
         self._reset_seeds()
         self._reset_options()
@@ -126,7 +128,7 @@ class SamSegVecEnv(VecEnv):
         return [{**state, "draws": waiting[0].before} if waiting else state
                 for state, waiting in zip(states, self._next, strict=True)]  # fmt: skip
 
-    def _restored(self) -> dict[int, Callable[[], ClickEpisode]]:
+    def _restored(self) -> dict[int, Callable[[], list[ClickEpisode]]]:
         """Begin to load the episodes that options say to go on with, and take over the draws that follow them."""
         states = {row: options["state"] for row, options in enumerate(self._options) if "state" in options}
         for row, state in states.items():
@@ -140,10 +142,10 @@ class SamSegVecEnv(VecEnv):
         index = (options or {}).get("index")
         episode = None if seeded or options else env.following_episode()
         if index is not None:
-            episode = self._ahead.ask(index)()
+            (episode,) = self._ahead.ask(index)()
             env.sampler.begin(drawn=False)
         if episode is None:
-            episode = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
+            (episode,) = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
             env.sampler.begin(drawn=True)
         env.begin(episode)
         self.reset_infos[row] = env.info()

@@ -28,7 +28,7 @@ TOKEN_KEYS = ("clip_tokens", "clip_text")
 QUERIES = 8
 """Queries that the category's text asks of CLIP's tokens."""
 ATTENTION_SIDE = 16
-"""Largest grid that attention runs on: its cost grows with the fourth power of the side."""
+"""Largest grid that attention runs on unless told otherwise: its cost grows with the fourth power of the side."""
 
 
 class CrossAttention(nn.Module):
@@ -41,7 +41,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         if heads < 1 or channels % heads:
             raise InputError(f"heads needs a divisor of channels {channels}, got {heads}")
-        self.heads = heads
+        self.heads, self.side = heads, side
         self.query_norm, self.key_norm, self.mlp_norm = (nn.LayerNorm(channels) for _ in range(3))
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels) for _ in range(4))
         self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
@@ -98,6 +98,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
     :param vector_dim: length of the summary vector. :param blocks: residual blocks on the click grid.
     :param heads: attention heads.
     :param temperature: how small a lead of the target's map over the other's counts as sure; > 0, in units of the map.
+    :param attention_side: largest grid that attention runs on; features keep the click grid's.
     :param use_tokens: also read CLIP's own tokens, see `TokenQueries`.
     :param checkpointing: keep no activations of paths and attention for the backward pass, compute them twice.
     :param autocast: run the networks in bfloat16; the features are float32 all the same.
@@ -115,6 +116,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         blocks: int = 1,
         heads: int = 4,
         temperature: float = 0.1,
+        attention_side: int = ATTENTION_SIDE,
         use_tokens: bool = False,
         checkpointing: bool = False,
         autocast: bool = False,
@@ -128,6 +130,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         required = [*REQUIRED_KEYS, *TOKEN_KEYS] if use_tokens else REQUIRED_KEYS
         check_size("channels", channels)
         check_size("blocks", blocks, least=0)
+        check_size("attention_side", attention_side)
         super().__init__(observation_space, required, map_channels, vector_dim)
         embedding_shape = shape_of(observation_space["sam_image_embeddings"])
         side = self.map_shape[1]
@@ -141,7 +144,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
             nn.Conv2d(SIMILARITIES, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
         self.ask = TokenQueries(shape_of(observation_space["clip_text"])[0], channels) if use_tokens else None
-        self.attention = CrossAttention(channels, min(side, ATTENTION_SIDE), heads)
+        self.attention = CrossAttention(channels, min(side, attention_side), heads)
         # Beside the fused features: the similarities, two click maps, mask, excluded objects, and the place (x, y).
         self.join = nn.Conv2d(channels + SIMILARITIES + 6, map_channels, 1)
         self.blocks = nn.ModuleList(ConditionedBlock(map_channels, steps) for _ in range(blocks))
@@ -193,7 +196,7 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         return self.join(th.cat([fused, similarity, *grid, clicks, places], dim=1))
 
     def _attend(self, sam: th.Tensor, clip: th.Tensor) -> th.Tensor:
-        side, small = self.map_shape[1], min(self.map_shape[1], ATTENTION_SIDE)
+        side, small = self.map_shape[1], self.attention.side
         # Queries and keys carry both: a cell finds the rest of its object by SAM's features, and hears from there what
         # CLIP says of it, which of single cells is often wrong.
         both = sam + clip

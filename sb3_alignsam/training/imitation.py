@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,9 +19,14 @@ from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies.click_policy import ClickPolicy, MaskableClickPolicy
 from sb3_alignsam.training.click_targets import click_targets, worth_clicking
+from sb3_alignsam.training.first_clicks import FirstClicks
 
 TARGETS = "click_targets"
 """Key under which a step's targets lie beside its observation in the buffer; no policy ever sees it."""
+
+
+LOSSES_A_LINE = 16
+"""Minibatches of first clicks that are logged together."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +34,17 @@ class ImitationSettings:
     """How to imitate. The defaults are those of docs/results.md's run; besides, a learning rate of 2e-3 was tried.
 
     :param n_steps: of each environment between two updates. :param batch_size: of a minibatch.
-    :param n_epochs: passes over each rollout. :param learning_rate: at first; falls linearly to 2 % of it.
-    :param teacher_share: of the actions that the teacher takes at first; it falls to 0 by the middle of training, and
-        from then on only states that the agent itself comes to are seen.
+    :param n_epochs: how often each state is learnt from. :param learning_rate: at first; falls linearly to 2 % of it.
+    :param first_clicks: share of the states that are learnt from before any episode is played, see `FirstClicks`.
+    :param teacher_share: of the actions that the teacher takes in the first episodes; it falls to 0 by the middle of
+        those that are played, and from then on only states that the agent itself comes to are seen.
     """
 
     n_steps: int = 32
     batch_size: int = 64
     n_epochs: int = 2
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
+    first_clicks: float = 0.7
     teacher_share: float = 0.6
 
 
@@ -79,37 +87,70 @@ class Imitation:
             gamma=model.gamma,
             n_envs=vec_env.num_envs,
         )
+        self.seed = seed
         self.optimizer = th.optim.Adam(self.policy.parameters(), lr=self.settings.learning_rate, fused=True)
         self._rng = np.random.default_rng(seed)
 
-    def learn(self, total_steps: int, progress: Callable[[int], object] | None = None) -> None:
-        """Imitate for `total_steps` steps of all environments together, rounded up to whole rollouts.
+    def learn(self, total_states: int, progress: Callable[[int], object] = lambda states: None) -> None:
+        """Learn from `total_states` states: first those before a first click, then those of episodes that are played,
+        whole rollouts of all environments together.
 
-        :param progress: called with the number of steps done since the last call.
+        :param progress: called with the number of states seen since the last call.
         """
+        first = int(self.settings.first_clicks * total_states)
+        self._learn_first_clicks(first, total_states, progress)
+        self._learn_episodes(first, total_states, progress)
+
+    def _learn_first_clicks(self, count: int, total: int, progress: Callable[[int], object]) -> None:
+        workers = self.vec_env.num_workers
+        # One more than beside episodes, since this process has less to do here than they.
+        first_clicks = FirstClicks(self.vec_env.envs[0].twin(), workers + (workers > 0), self.seed)
+        self.policy.set_training_mode(True)
+        losses: list[float] = []
+        done = 0
+        with closing(first_clicks):
+            for new, batch in first_clicks.minibatches(count, self.settings.batch_size, self.settings.n_epochs):
+                self._slow_down(done / total)
+                observations = cast(dict[str, th.Tensor], obs_as_tensor(batch.observations, self.model.device))
+                targets, masks = (th.from_numpy(each).to(self.model.device) for each in (batch.targets, batch.masks))
+                loss, _ = self._divergence(observations, targets, masks if self.maskable else None)
+                self._step(loss)
+                losses.append(loss.item())
+                done += new
+                progress(new)
+                if len(losses) == LOSSES_A_LINE:
+                    self._log(done, loss=losses)
+                    losses = []
+
+    def _learn_episodes(self, done: int, total: int, progress: Callable[[int], object]) -> None:
         observation = self.vec_env.reset()
         starts = np.ones(self.vec_env.num_envs, bool)
-        done, rollout = 0, self.settings.n_steps * self.vec_env.num_envs
-        while done < total_steps:
-            share = done / total_steps
+        first, rollout = done, self.settings.n_steps * self.vec_env.num_envs
+        while done < total:
             self.policy.set_training_mode(False)
-            observation, starts = self._collect(observation, starts, share)
+            observation, starts = self._collect(observation, starts, (done - first) / (total - first))
             self.policy.set_training_mode(True)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate * max(1 - share, 0.02)
+            self._slow_down(done / total)
             epochs = (self.buffer.get(self.settings.batch_size) for _ in range(self.settings.n_epochs))
-            losses = [self._update(batch) for epoch in epochs for batch in epoch]
+            losses, value_losses = zip(*(self._update(batch) for epoch in epochs for batch in epoch), strict=True)
             done += rollout
-            for name, values in zip(("loss", "value_loss"), zip(*losses, strict=True), strict=True):
-                self.model.logger.record(f"imitation/{name}", float(np.mean(values)))
-            self.model.logger.dump(done)
-            if progress is not None:
-                progress(rollout)
+            self._log(done, loss=losses, value_loss=value_losses)
+            progress(rollout)
+
+    def _slow_down(self, share: float) -> None:
+        """:param share: of imitation that is done, 0 to 1."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * max(1 - share, 0.02)
+
+    def _log(self, done: int, **values: Sequence[float]) -> None:
+        for name, each in values.items():
+            self.model.logger.record(f"imitation/{name}", float(np.mean(each)))
+        self.model.logger.dump(done)
 
     def _collect(
         self, observation: dict[str, np.ndarray], starts: np.ndarray, share: float
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Fill the buffer with one rollout. :param share: of the training that is done, 0 to 1."""
+        """Fill the buffer with one rollout. :param share: of the episodes' states that are done, 0 to 1."""
         self.buffer.reset()
         teacher_share = self.settings.teacher_share * max(1 - 2 * share, 0.0)
         for _ in range(self.settings.n_steps):
@@ -144,18 +185,29 @@ class Imitation:
     def _update(self, batch: Any) -> tuple[float, float]:
         """One step of the optimiser. :return: divergence from the teacher in nats, and the value network's error."""
         targets = batch.observations.pop(TARGETS)
-        features = self.policy.extract_features(batch.observations)
+        loss, values = self._divergence(batch.observations, targets, batch.action_masks if self.maskable else None)
+        value_loss = F.mse_loss(values, batch.returns)
+        self._step(loss + self.model.vf_coef * value_loss)
+        return loss.item(), value_loss.item()
+
+    def _divergence(
+        self, observations: dict[str, th.Tensor], targets: th.Tensor, masks: th.Tensor | None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """:param masks: of the actions that do something, (B, num_actions); None: all are taken to.
+        :return: the divergence from the teacher in nats, a scalar, and the states' values, (B,)."""
+        features = self.policy.extract_features(observations)
         of_actor, of_critic = features if isinstance(features, tuple) else (features, features)
         logits = self.policy.mlp_extractor.forward_actor(of_actor)
-        value_latent = self.policy.mlp_extractor.forward_critic(of_critic)
-        if self.maskable:
-            logits = logits.masked_fill(~batch.action_masks.bool(), -th.inf)
+        values = self.policy.value_net(self.policy.mlp_extractor.forward_critic(of_critic)).flatten()
+        if masks is not None:
+            logits = logits.masked_fill(~masks.bool(), -th.inf)
         log_probs = F.log_softmax(logits, dim=1)
         # A forbidden action has no target, and 0 times minus infinity is no number.
-        loss = (th.xlogy(targets, targets) - targets * log_probs.masked_fill(targets == 0, 0)).sum(dim=1).mean()
-        value_loss = F.mse_loss(self.policy.value_net(value_latent).flatten(), batch.returns)
+        losses = th.xlogy(targets, targets) - targets * log_probs.masked_fill(targets == 0, 0)
+        return losses.sum(dim=1).mean(), values
+
+    def _step(self, loss: th.Tensor) -> None:
         self.optimizer.zero_grad()
-        (loss + self.model.vf_coef * value_loss).backward()
+        loss.backward()
         th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.model.max_grad_norm)
         self.optimizer.step()
-        return loss.item(), value_loss.item()

@@ -18,7 +18,7 @@ class RunSettings:
     :param device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of the policy.
     :param eval_freq: steps between two evaluations on dev; 0: none. :param eval_episodes: how many of dev's episodes.
     :param save_freq: steps between two ``rl_model_*_steps.zip``; 0: none. :param progress: show a progress bar.
-    :param imitate: steps of `Imitation` before PPO begins, not counted among those of PPO; 0: none.
+    :param imitate: states that `Imitation` learns from before PPO begins, not counted among PPO's steps; 0: none.
     :param save_minutes: minutes between two of them; 0: none. :param keep_checkpoints: how many are kept; 0: all.
     :param track: ``mlflow`` or ``none``. :param tracking_uri: of MLflow's store; None: sqlite in `logs`.
     :param video_freq: steps between two films of dev episodes; 0: none.

@@ -18,7 +18,7 @@ def test_episodes_are_those_of_the_environment_wherever_their_features_come_from
     expected = env.fixed_episode(first)  # kept from now on, the other is not
     ahead = EpisodesAhead(env, 1)
     waiting = [ahead.ask(index) for index in (first, other)]
-    episodes = [take() for take in waiting]
+    episodes = [episode for take in waiting for episode in take()]
     ahead.close()
     assert np.array_equal(episodes[0].embedding, expected.embedding)
     assert np.array_equal(episodes[0].sample.instances, expected.sample.instances)

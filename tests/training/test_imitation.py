@@ -47,7 +47,7 @@ def test_a_few_hundred_steps_of_imitation_beat_what_it_started_from(algorithm, p
         done = []
         imitation.learn(500, done.append)
         after = evaluate(env, [agent], range(16), 3)[1][0].answer_iou[:, -1].mean()
-    assert sum(done) == 512  # whole rollouts of 64 steps
+    assert 500 <= sum(done) < 600  # up to whole images and whole rollouts of 64 steps
     assert after > before + 0.05
 
 
