@@ -12,9 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor, check_size, compile_extractor, shape_of
 from sb3_alignsam.policies.layers import (
+    CELLS_A_PATCH,
     Condition,
     ConditionedBlock,
     EmbeddingReader,
+    cells_of_patches,
     grid_places,
     to_grid,
     with_summary,
@@ -145,8 +147,9 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         )
         self.ask = TokenQueries(shape_of(observation_space["clip_text"])[0], channels) if use_tokens else None
         self.attention = CrossAttention(channels, min(side, attention_side), heads)
-        # Beside the fused features: the similarities, two click maps, mask, excluded objects, and the place (x, y).
-        self.join = nn.Conv2d(channels + SIMILARITIES + 6, map_channels, 1)
+        # Beside the fused features: the similarities and the mask, finer than the grid; two click maps, excluded
+        # objects, and the place (x, y).
+        self.join = nn.Conv2d(channels + (SIMILARITIES + 1) * CELLS_A_PATCH**2 + 5, map_channels, 1)
         self.blocks = nn.ModuleList(ConditionedBlock(map_channels, steps) for _ in range(blocks))
         self.summarise = nn.Linear(2 * map_channels + steps, vector_dim)
         self.places: th.Tensor
@@ -159,7 +162,10 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         :return: (B, features_dim) float32."""
         similarity = self._similarities(observations["clip_similarity"].float())
         if self.seen_maps is not None:
-            self.seen_maps = {"similarity": similarity.detach(), "mask": observations["sam_pred_mask_prob"].detach()}
+            self.seen_maps = {
+                "similarity": to_grid(similarity, self.map_shape[1]).detach(),
+                "mask": observations["sam_pred_mask_prob"].detach(),
+            }
         with th.autocast(similarity.device.type, th.bfloat16, enabled=self.autocast):
             if self.checkpointing and th.is_grad_enabled():
                 features = checkpoint(self._fuse, observations, similarity, use_reentrant=False)
@@ -172,8 +178,8 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         return result.float()
 
     def _similarities(self, maps: th.Tensor) -> th.Tensor:
-        """On the click grid, (B, 3, G, G) in 0..1."""
-        grid = to_grid(maps, self.map_shape[1])
+        """Finer than the click grid, (B, 3, CELLS_A_PATCH·G, CELLS_A_PATCH·G) in 0..1."""
+        grid = to_grid(maps, CELLS_A_PATCH * self.map_shape[1])
         lead = th.sigmoid((grid[:, :1] - grid[:, 1:]) / self.temperature)
         return th.cat([grid, lead], dim=1)
 
@@ -185,15 +191,15 @@ class ExplicitExtractor(ClickFeaturesExtractor):
         rows = observations.get(EPISODE_ROWS)
         read, _ = self.reader(observations["sam_image_embeddings"], probability, rows=rows)
         sam = to_grid(F.relu(self.reduce_condition(read, steps)), side)
-        clip = self.look(similarity)
+        clip = self.look(to_grid(similarity, side))
         if self.ask is not None:
             clip = clip + self.ask(observations["clip_text"], observations["clip_tokens"].float(), side)
         fused = self._attend(sam, clip)
         excluded = observations["excluded_mask"] if self._has_excluded else th.zeros_like(probability)
-        grid = [to_grid(each, side) for each in (probability, excluded)]
+        fine = [cells_of_patches(each, side) for each in (similarity, probability)]
         clicks = observations["click_map"].float()
         places = self.places.expand(clicks.shape[0], -1, -1, -1)
-        return self.join(th.cat([fused, similarity, *grid, clicks, places], dim=1))
+        return self.join(th.cat([fused, *fine, to_grid(excluded, side), clicks, places], dim=1))
 
     def _attend(self, sam: th.Tensor, clip: th.Tensor) -> th.Tensor:
         side, small = self.map_shape[1], self.attention.side

@@ -185,6 +185,12 @@ def to_grid(features: th.Tensor, side: int) -> th.Tensor:
     return F.adaptive_avg_pool2d(features, (side, side))
 
 
+def cells_of_patches(features: th.Tensor, side: int) -> th.Tensor:
+    """A map as channels of the click grid that keep `CELLS_A_PATCH` cells along a patch's side, (B, C, h, w) to
+    (B, C·CELLS_A_PATCH², side, side): an average over a patch would hide what lies in only a part of it."""
+    return F.pixel_unshuffle(to_grid(features, CELLS_A_PATCH * side), CELLS_A_PATCH)
+
+
 def with_summary(features: th.Tensor, condition: th.Tensor, summarise: nn.Linear) -> th.Tensor:
     """A map, flattened, and a vector that `summarise` makes of its mean, its maximum and the condition.
 

@@ -42,9 +42,9 @@ class ImitationSettings:
 
     n_steps: int = 32
     batch_size: int = 64
-    n_epochs: int = 2
+    n_epochs: int = 4
     learning_rate: float = 4e-3
-    first_clicks: float = 0.7
+    first_clicks: float = 0.4
     teacher_share: float = 0.6
 
 
