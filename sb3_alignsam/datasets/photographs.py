@@ -127,6 +127,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are 32-bit numbers of unknown range")
+    if image.mode == "RGB":
+        return np.array(image)
     # Without this, Pillow warns about a palette's transparency, which is dropped all the same.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
