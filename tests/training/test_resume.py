@@ -170,6 +170,7 @@ def test_a_killed_run_on_a_coco_folder_ends_as_if_it_never_had_been(forks, whole
     """With features in the cache, scores of what was drawn, and episodes without their target."""
     ShapesDataset("dev").write_coco(tmp_path, 40)
     options = {"env": "SamSegCoco-v0", "root": tmp_path, "split": "dev", "sampling": "hard", "absent_rate": 0.2}
+    options["max_steps"] = 2  # so many episodes that old scores have a say
     run = _interrupted(forks, "ppo", kind, tmp_path / "logs", signal.SIGKILL, after=64, **options)
     assert _resume(run)[0].startswith("resuming")
     _assert_same(run, whole("ppo", kind, **{**options, "root": str(tmp_path)}))
