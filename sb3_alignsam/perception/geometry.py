@@ -55,6 +55,18 @@ def letterbox(image: np.ndarray, size: int) -> np.ndarray:
     return square
 
 
+def cells_inside(height: int, width: int, size: int, side: int) -> np.ndarray:
+    """Which cells of a `side` x `side` grid over the padded square have their centre on the photograph; (side, side)
+    bool. Of a picture so thin that no centre lies on it, the first ones.
+
+    :param height: of the photograph, in pixels. :param width: likewise. :param size: of the square.
+    """
+    centres = (np.arange(side) + 0.5) * size / side
+    rows, columns = (centres < length for length in resized_shape(height, width, size))
+    rows[0] = columns[0] = True
+    return np.asarray(rows[:, None] & columns)
+
+
 def _is_exact(old: int, new: int) -> bool:
     """Whether scaling a side up needs no weight but multiples of a small power of two, in which nothing is rounded."""
     parts = 2 * new // gcd(old, new)
