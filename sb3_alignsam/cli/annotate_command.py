@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from sb3_alignsam.cli.options import PairsCommand, check_at_least, read_env_kwargs, trust_options
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.file_locks import only_process
 from sb3_alignsam.inference.annotation_files import FORMATS, AnnotationFiles, check_format
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.folder import AnnotationFile, FolderJob, annotate_folder
@@ -77,14 +78,16 @@ def command(
     job.check(annotator)
     files = AnnotationFiles.of(out, job)
     found = job.names()
-    progress = Progress(files.progress, job.configuration(annotator, kwargs))
-    with tqdm(total=len(found), disable=not sys.stdout.isatty(), unit="image") as bar:
-        try:
-            entries = list(annotate_folder(annotator, job, found, progress, bar.update))
-        except KeyboardInterrupt:
-            click.echo(f"{len(progress.entries)} images are done; the same command goes on", err=True)
-            raise
-    files.write(kind, entries, job, annotator.zip_path.stem, review_below)
+    refusal = f"another process is annotating into {out}; wait until it is done, or choose another place with -o"
+    with only_process(files.progress, refusal):
+        progress = Progress(files.progress, job.configuration(annotator, kwargs))
+        with tqdm(total=len(found), disable=not sys.stdout.isatty(), unit="image") as bar:
+            try:
+                entries = list(annotate_folder(annotator, job, found, progress, bar.update))
+            except KeyboardInterrupt:
+                click.echo(f"{len(progress.entries)} images are done; the same command goes on", err=True)
+                raise
+        files.write(kind, entries, job, annotator.zip_path.stem, review_below)
     unreadable = [entry["image"] for entry in entries if "error" in entry]
     if unreadable:
         more = "" if len(unreadable) == 1 else f" and {len(unreadable) - 1} more"

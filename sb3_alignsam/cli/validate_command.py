@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from sb3_alignsam.datasets.validation import Checked, Kind, Options, check_empty, validate
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.datasets.validation import Checked, Kind, Options, check_copy, kind_of, validate
 from sb3_alignsam.evaluation.report import check_writable, write_json
 
 MOST_SHOWN = 20
@@ -20,15 +19,17 @@ MOST_SHOWN = 20
 
 @click.command("validate")
 @click.argument("path", metavar="FOLDER|ANNOTATIONS.json", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of photographs, if it is not beside.")
+@click.option("--images", type=click.Path(path_type=Path), help="COCO: folder of photographs, if it is not beside.")
 @click.option("--quick", is_flag=True, help="Read the photographs' headers only; damaged pixels go unnoticed.")
-@click.option("--fix", "out", type=click.Path(path_type=Path), help="Write a copy without what cannot be used.")
+@click.option("--fix", "out", type=click.Path(path_type=Path), help="COCO: write a copy without what cannot be used.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the findings here.")
 def command(path: Path, images: Path | None, quick: bool, out: Path | None, json_file: Path | None) -> int:
     """List what is wrong with a dataset; exit code 2 if there are errors, warnings alone give 0.
 
-    An error is what cannot be used: training refuses it, or leaves it out with --env-kwargs lenient:true. A warning is
-    what somebody should look at: stated areas that differ from the pixels covered, and names that are given twice.
+    Of COCO's layout, of ADE20K (SceneParsing or the full release) or of Cityscapes, told by what lies there.
+
+    An error is what cannot be used: training refuses it, or of COCO's layout leaves it out with --env-kwargs
+    lenient:true. A warning is what somebody should look at, such as stated areas that differ from the pixels covered.
 
     \b
     sb3-alignsam validate coco
@@ -37,7 +38,7 @@ def command(path: Path, images: Path | None, quick: bool, out: Path | None, json
     if json_file is not None:
         check_writable(json_file)
     if out is not None:
-        check_empty(out)
+        check_copy(kind_of(path), out)
     progress = partial(tqdm, disable=not sys.stdout.isatty(), unit="image", leave=False)
     kind, parts = validate(path, Options(images, quick, progress))
     for checked in parts:
@@ -68,8 +69,7 @@ def _show(checked: Checked) -> None:
 
 
 def _repair(kind: Kind, parts: list[Checked], out: Path) -> None:
-    if kind.repair is None:
-        raise InputError(f"--fix cannot repair datasets of kind {kind.name}")
+    assert kind.repair is not None
     for checked in parts:
         left_out = ", ".join(f"{count} {name}" for name, count in kind.repair(checked, out).items() if count)
         click.echo(f"repaired copy of {checked.path.name} in {out}, without {left_out or 'nothing'}")

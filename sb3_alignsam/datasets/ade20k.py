@@ -11,9 +11,17 @@ import numpy as np
 
 from sb3_alignsam.datasets.ade20k_names import SCENE_PARSING_CLASSES
 from sb3_alignsam.datasets.coco import DEFAULT_MIN_AREA
-from sb3_alignsam.datasets.label_index import LabelledImage, Segments
-from sb3_alignsam.datasets.label_maps import OTHER, UNLABELLED, LabelMapDataset, stable_id
-from sb3_alignsam.datasets.photographs import read_label_map
+from sb3_alignsam.datasets.findings import DatasetError, Findings
+from sb3_alignsam.datasets.label_files import (
+    OTHER,
+    UNLABELLED,
+    LabelledImage,
+    LabelledSplit,
+    Segments,
+    label_fault,
+    labels_of,
+)
+from sb3_alignsam.datasets.label_maps import LabelMapDataset, stable_id
 from sb3_alignsam.errors import InputError
 
 VOCABULARY = {label: name.partition(",")[0] for label, name in enumerate(SCENE_PARSING_CLASSES, start=1)}
@@ -51,38 +59,50 @@ class Ade20kDataset(LabelMapDataset):
         keep_image: Callable[[int], bool] | None = None,
     ) -> None:
         root = Path(root)
-        full, parsing = root / "images" / "ADE" / split, root / "images" / split
-        self.full = full.is_dir()
-        if not self.full and not parsing.is_dir():
-            raise InputError(
-                f"there is no folder {parsing} (SceneParsing) nor {full} (full release); check root and split"
-            )
-        images = _full_release(full) if self.full else _scene_parsing(parsing, root / "annotations" / split)
         super().__init__(
-            root, split, images, VOCABULARY, min_area=min_area, categories=categories, keep_image=keep_image
+            root,
+            split,
+            ade20k_split(root, split),
+            VOCABULARY,
+            min_area=min_area,
+            categories=categories,
+            keep_image=keep_image,
         )
 
-    def read_segments(self, image: LabelledImage) -> Segments:
-        """See `LabelMapDataset.read_segments`."""
-        return _full_segments(image) if self.full else _parsing_segments(image)
+
+def ade20k_split(root: Path, split: str) -> LabelledSplit:
+    """Where the files of a split lie. :raises InputError: there is no folder of either release."""
+    full, parsing = root / "images" / "ADE" / split, root / "images" / split
+    if full.is_dir():
+        return LabelledSplit(full, full, _full_release, _full_segments)
+    if parsing.is_dir():
+        return LabelledSplit(parsing, root / "annotations" / split, _scene_parsing, _parsing_segments)
+    raise InputError(f"there is no folder {parsing} (SceneParsing) nor {full} (full release); check root and split")
 
 
-def _scene_parsing(images: Path, annotations: Path) -> list[LabelledImage]:
+def _scene_parsing(images: Path, annotations: Path, findings: Findings) -> list[LabelledImage]:
     """The pairs of both folders, which must hold the same stems."""
     photographs = {path.stem: path for path in sorted(images.glob("*.jpg"))}
     labels = {path.stem: path for path in sorted(annotations.glob("*.png"))}
     if not photographs:
-        raise InputError(f"{images} holds no *.jpg; check root and split")
+        findings.add(label_fault("missing", images, f"{images} holds no *.jpg; check root and split"))
     for stem in sorted(photographs.keys() ^ labels.keys()):
         here, missing = (photographs[stem], annotations) if stem in photographs else (labels[stem], images)
-        raise InputError(f"{here} has no file of the same name in {missing}; add it or remove this one")
-    return [LabelledImage(_number(stem), path, (labels[stem],)) for stem, path in photographs.items()]
+        message = f"{here} has no file of the same name in {missing}; add it or remove this one"
+        findings.add(label_fault("missing", here, message))
+    both = sorted(photographs.keys() & labels.keys())
+    return [LabelledImage(_number(stem), photographs[stem], (labels[stem],)) for stem in both]
 
 
-def _full_release(folder: Path) -> list[LabelledImage]:
+def _full_release(folder: Path, _: Path, findings: Findings) -> list[LabelledImage]:
     photographs = sorted(folder.rglob("*.jpg"))
     if not photographs:
-        raise InputError(f"{folder} holds no *.jpg in any of its folders; check root and split")
+        message = f"{folder} holds no *.jpg in any of its folders; check root and split"
+        findings.add(label_fault("missing", folder, message))
+    for path in sorted(folder.rglob("*_seg.png")):
+        if not path.with_name(path.name.removesuffix("_seg.png") + ".jpg").exists():
+            message = f"{path} has no photograph beside it; it is not used"
+            findings.add(label_fault("missing", path, message, level="warning"))
     beside = [(path, (path.with_name(path.stem + "_seg.png"), path.with_suffix(".json"))) for path in photographs]
     return [LabelledImage(_number(path.stem), path, labels) for path, labels in beside]
 
@@ -94,27 +114,30 @@ def _number(stem: str) -> int:
 
 
 def _parsing_segments(image: LabelledImage) -> Segments:
-    labels = read_label_map(image.labels[0], ("L", "P"))
-    if labels.max() > len(VOCABULARY):
-        raise InputError(
-            f"{image.labels[0]} holds the label {labels.max()}; SceneParsing's are 0 to {len(VOCABULARY)}: the full "
+    labels = labels_of(image, 0, ("L", "P"))
+    highest = int(labels.max())
+    if highest > len(VOCABULARY):
+        message = (
+            f"{image.labels[0]} holds the label {highest}; SceneParsing's are 0 to {len(VOCABULARY)}: the full "
             "release lies in images/ADE/"
         )
+        raise DatasetError(label_fault("label", image.labels[0], message, image.image_id, highest))
     categories = np.arange(len(VOCABULARY) + 1)
     categories[0] = UNLABELLED
     return Segments(labels, categories, np.zeros(len(categories), bool))
 
 
 def _full_segments(image: LabelledImage) -> Segments:
-    pixels = read_label_map(image.labels[0], ("RGB",)).astype(np.int32)
+    pixels = labels_of(image, 0, ("RGB",)).astype(np.int32)
     classes = pixels[..., 0] // 10 * 256 + pixels[..., 1]
     # 0 has no name: not labelled. Names that are none of the 150 are left at OTHER.
     label_of = np.full(classes.max() + 1, OTHER)
     label_of[0] = _UNLABELLED_CLASS
-    names = _class_names(image.labels[1])
-    for number in np.unique(classes):
+    names = _class_names(image)
+    for number in np.unique(classes).tolist():
         if number and number not in names:
-            raise InputError(f"{image.labels[1]} does not name the class {number} of {image.labels[0]}; fetch it anew")
+            message = f"{image.labels[1]} does not name the class {number} of {image.labels[0]}; fetch it anew"
+            raise DatasetError(label_fault("label", image.labels[1], message, image.image_id, number))
         if number:
             label_of[number] = _LABELS.get(names[number].casefold(), OTHER)
     # Several classes may be OTHER, and each class has instances of its own.
@@ -124,13 +147,15 @@ def _full_segments(image: LabelledImage) -> Segments:
     return Segments(segments, categories, np.zeros(len(categories), bool))
 
 
-def _class_names(path: Path) -> dict[int, str]:
+def _class_names(image: LabelledImage) -> dict[int, str]:
     """Names of the classes on one image by number, from the JSON file beside it."""
+    path = image.labels[1]
     try:
         objects = json.loads(path.read_bytes().decode(errors="replace"))["annotation"]["object"]
         return {int(each["name_ndx"]): str(each["name"]) for each in objects}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise InputError(
+        message = (
             f"{path} cannot be read as a description of ADE20K's ({type(error).__name__}: {reason}); fetch it anew"
-        ) from error
+        )
+        raise DatasetError(label_fault("description", path, message, image.image_id)) from error

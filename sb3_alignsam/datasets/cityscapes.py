@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from sb3_alignsam.datasets.coco import DEFAULT_MIN_AREA
-from sb3_alignsam.datasets.label_index import LabelledImage, Segments
-from sb3_alignsam.datasets.label_maps import UNLABELLED, LabelMapDataset, stable_id
-from sb3_alignsam.datasets.photographs import read_label_map
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.datasets.findings import DatasetError, Findings
+from sb3_alignsam.datasets.label_files import (
+    UNLABELLED,
+    LabelledImage,
+    LabelledSplit,
+    Segments,
+    label_fault,
+    labels_of,
+)
+from sb3_alignsam.datasets.label_maps import LabelMapDataset, stable_id
 
 FIRST_LABEL = 4
 """Labels below (unlabelled, ego vehicle, rectification border, out of roi) count for nothing."""
@@ -78,40 +84,56 @@ class CityscapesDataset(LabelMapDataset):
         categories: Sequence[str] | None = None,
         keep_image: Callable[[int], bool] | None = None,
     ) -> None:
-        images = _find(Path(root), split)
+        root = Path(root)
         super().__init__(
-            Path(root), split, images, VOCABULARY, min_area=min_area, categories=categories, keep_image=keep_image
+            root,
+            split,
+            cityscapes_split(root, split),
+            VOCABULARY,
+            min_area=min_area,
+            categories=categories,
+            keep_image=keep_image,
         )
 
-    def read_segments(self, image: LabelledImage) -> Segments:
-        """See `LabelMapDataset.read_segments`."""
-        labels = read_label_map(image.labels[0], ("L", "P"))
-        codes = read_label_map(image.labels[1], ("I;16", "I"))
-        last = FIRST_LABEL + len(NAMES) - 1
-        if labels.max() > last:
-            raise InputError(
-                f"{image.labels[0]} holds the label {labels.max()}; labelIds are 0 to {last}: are these labelTrainIds?"
-            )
-        if not np.array_equal(np.where(codes < _PER_CLASS, codes, codes // _PER_CLASS), labels):
-            raise InputError(f"{image.labels[1]} and {image.labels[0]} contradict each other; fetch both anew")
-        categories = np.arange((last + 1) * _PER_CLASS)
-        categories[_PER_CLASS:] //= _PER_CLASS
-        groups = categories >= _FIRST_WITH_INSTANCES
-        groups[_PER_CLASS:] = False
-        categories[categories < FIRST_LABEL] = UNLABELLED
-        return Segments(codes, categories, groups)
+
+def cityscapes_split(root: Path, split: str) -> LabelledSplit:
+    """Where the files of a split lie."""
+    return LabelledSplit(root / "leftImg8bit" / split, root / "gtFine" / split, _find, _segments)
 
 
-def _find(root: Path, split: str) -> list[LabelledImage]:
-    """Every photograph of the split with its label images, which must all be there."""
-    photographs = root / "leftImg8bit" / split
+def _find(photographs: Path, labels: Path, findings: Findings) -> list[LabelledImage]:
+    """Every photograph of the split; labels without a photograph are not used."""
     paths = sorted(photographs.glob(f"*/*{_IMAGE}"))
     if not paths:
-        raise InputError(f"there is no {photographs}/<city>/*{_IMAGE}; check root and split")
+        message = f"there is no {photographs}/<city>/*{_IMAGE}; check root and split"
+        findings.add(label_fault("missing", photographs, message))
     images = []
     for path in paths:
         stem = path.name.removesuffix(_IMAGE)
-        labels = root / "gtFine" / split / path.parent.name / stem
-        pair = (labels.with_name(stem + _LABELS), labels.with_name(stem + _INSTANCES))
+        beside = labels / path.parent.name / stem
+        pair = (beside.with_name(stem + _LABELS), beside.with_name(stem + _INSTANCES))
         images.append(LabelledImage(stable_id(stem), path, pair))
+    used = {path for each in images for path in each.labels}
+    for path in sorted(each for kind in (_LABELS, _INSTANCES) for each in labels.glob(f"*/*{kind}")):
+        if path not in used:
+            message = f"{path} has no photograph in {photographs / path.parent.name}; it is not used"
+            findings.add(label_fault("missing", path, message, level="warning"))
     return images
+
+
+def _segments(image: LabelledImage) -> Segments:
+    labels = labels_of(image, 0, ("L", "P"))
+    codes = labels_of(image, 1, ("I;16", "I"))
+    last, highest = FIRST_LABEL + len(NAMES) - 1, int(labels.max())
+    if highest > last:
+        message = f"{image.labels[0]} holds the label {highest}; labelIds are 0 to {last}: are these labelTrainIds?"
+        raise DatasetError(label_fault("label", image.labels[0], message, image.image_id, highest))
+    if not np.array_equal(np.where(codes < _PER_CLASS, codes, codes // _PER_CLASS), labels):
+        message = f"{image.labels[1]} and {image.labels[0]} contradict each other; fetch both anew"
+        raise DatasetError(label_fault("instances", image.labels[1], message, image.image_id))
+    categories = np.arange((last + 1) * _PER_CLASS)
+    categories[_PER_CLASS:] //= _PER_CLASS
+    groups = categories >= _FIRST_WITH_INSTANCES
+    groups[_PER_CLASS:] = False
+    categories[categories < FIRST_LABEL] = UNLABELLED
+    return Segments(codes, categories, groups)

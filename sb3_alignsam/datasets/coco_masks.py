@@ -10,6 +10,7 @@ import math
 from reprlib import repr as short
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as native
 
@@ -39,8 +40,9 @@ def decode_segmentation(segmentation: Any, height: int, width: int, source: str)
     runs = _run_lengths(segmentation, height, width)
     if isinstance(runs, Fault):
         raise InputError(f"{source}: {runs.message}")
-    inside = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(inside, runs).reshape(width, height).T)
+    inside = np.arange(len(runs), dtype=np.uint8) & 1
+    # OpenCV transposes several times as fast as numpy.
+    return cv2.transpose(np.repeat(inside, runs).reshape(width, height)).view(bool)
 
 
 def segmentation_fault(segmentation: Any, height: int, width: int) -> Fault | None:

@@ -66,7 +66,8 @@ class Finding(NamedTuple):
         return f"{where}{_printable(self.message)}"
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.inside()}"
+        inside = self.inside()
+        return inside if self.file in inside else f"{self.file}: {inside}"
 
 
 class DatasetError(InputError):

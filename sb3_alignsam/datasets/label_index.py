@@ -6,64 +6,38 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sb3_alignsam.datasets.photographs import photograph_size
-from sb3_alignsam.errors import InputError
+from sb3_alignsam.datasets.findings import DatasetError
+from sb3_alignsam.datasets.label_files import (
+    LabelledImage,
+    LabelledSplit,
+    Segments,
+    check_size,
+    label_fault,
+    size_of,
+)
 
 _VERSION = 1
 """Of the file; another one is read anew."""
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """A photograph and the files that say what is on it.
-
-    :param image_id: the dataset's own id of the image. :param labels: label image first.
-    """
-
-    image_id: int
-    image: Path
-    labels: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Segments:
-    """The pieces that label images cut a photograph into.
-
-    :param of_pixel: segment of each pixel, (H, W) integers, ``0 <= segment < S``.
-    :param categories: category id of each segment, (S,) int; 0: another one; -1: not labelled.
-    :param groups: whether a segment holds several instances that are not told apart, (S,) bool.
-    """
-
-    of_pixel: np.ndarray
-    categories: np.ndarray
-    groups: np.ndarray
-
-    def areas(self) -> np.ndarray:
-        """Pixels of each segment, (S,) int64."""
-        return np.bincount(self.of_pixel.ravel(), minlength=len(self.categories))
-
-
-def read_contents(
-    root: Path, name: str, images: Sequence[LabelledImage], read: Callable[[LabelledImage], Segments]
-) -> np.ndarray:
+def read_contents(root: Path, name: str, split: LabelledSplit, images: Sequence[LabelledImage]) -> np.ndarray:
     """Which categories lie on which images, by their label images; the first time all of them are read.
 
     The result is kept as ``<root>/.sb3_alignsam_<name>.npz`` where that can be written, and used while no file's name,
     size or time of change differs.
 
-    :param name: of what is read, such as dataset and split. :param read: gives an image's segments.
+    :param name: of what is read, such as dataset and split.
     :return: (M, 3) int64, ascending: position in `images`, category id from 1, and the area in pixels² of its largest
         instance there (0: there are groups only).
-    :raises InputError: a file is missing or malformed, or has another size than its photograph.
+    :raises DatasetError: a file is missing or malformed, or has another size than its photograph.
     """
     digest = _digest(images)
     path = root / f".sb3_alignsam_{'_'.join(re.findall('[A-Za-z0-9]+', name))}.npz"
@@ -72,7 +46,7 @@ def read_contents(
         return kept
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda each: _content(each, read), images)
+        found = pool.map(lambda each: _content(split, each), images)
         # A bar on a terminal only: tens of thousands of images take minutes.
         rows = list(tqdm(found, f"reading labels of {name}", len(images), leave=False, disable=None))
     positions = [np.insert(each, 0, position, axis=1) for position, each in enumerate(rows)]
@@ -82,20 +56,15 @@ def read_contents(
     return contents
 
 
-def check_size(image: LabelledImage, size: tuple[int, ...], segments: Segments) -> None:
-    """:param size: the photograph's height and width. :raises InputError: they are not those of its labels."""
-    height, width = segments.of_pixel.shape
-    if size != (height, width):
-        raise InputError(
-            f"{image.labels[0]} is {width}x{height}, but {image.image} is {size[1]}x{size[0]}; put the file there that "
-            "belongs to the photograph"
-        )
+def _content(split: LabelledSplit, image: LabelledImage) -> np.ndarray:
+    split.check_places(image)
+    segments = split.read(image)
+    check_size(image, size_of(image), segments)
+    return largest_areas(segments)
 
 
-def _content(image: LabelledImage, read: Callable[[LabelledImage], Segments]) -> np.ndarray:
+def largest_areas(segments: Segments) -> np.ndarray:
     """Category id and largest area of each category on an image, (K, 2) int64."""
-    segments = read(image)
-    check_size(image, photograph_size(image.image), segments)
     areas = segments.areas()
     there = (areas > 0) & (segments.categories > 0)
     ids = np.unique(segments.categories[there])
@@ -112,7 +81,8 @@ def _digest(images: Sequence[LabelledImage]) -> str:
             try:
                 status = path.stat()
             except OSError as error:
-                raise InputError(f"there is no file {path} ({error.strerror}); every image needs its labels") from error
+                message = f"there is no file {path} ({error.strerror}); every image needs its labels"
+                raise DatasetError(label_fault("missing", path, message, each.image_id)) from error
             digest.update(f"{each.image_id} {path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -11,12 +11,10 @@ import numpy as np
 
 from sb3_alignsam.datasets.base import Sample, check_categories
 from sb3_alignsam.datasets.coco import DEFAULT_MIN_AREA
-from sb3_alignsam.datasets.label_index import LabelledImage, Segments, check_size, read_contents
-from sb3_alignsam.datasets.photographs import read_photograph
+from sb3_alignsam.datasets.findings import Findings
+from sb3_alignsam.datasets.label_files import UNLABELLED, LabelledSplit, check_size, photograph_of
+from sb3_alignsam.datasets.label_index import read_contents
 from sb3_alignsam.errors import InputError
-
-OTHER, UNLABELLED = 0, -1
-"""Category ids of segments: of none of the categories; not labelled, which counts for nothing."""
 
 
 class LabelMapDataset:
@@ -27,7 +25,7 @@ class LabelMapDataset:
     the folder is opened for the first time, and kept beside it, see `read_contents`.
 
     :param root: folder of the dataset. :param split: name of the split.
-    :param images: at least one, in any order.
+    :param files: where the split's images and labels lie.
     :param vocabulary: names by category id, ids ascending from 1.
     :param min_area: least area of a usable instance, in pixels², 0 or more.
     :param categories: names of the categories that may be targets (None: all), as for `configure_targets`.
@@ -42,7 +40,7 @@ class LabelMapDataset:
         self,
         root: Path,
         split: str,
-        images: Sequence[LabelledImage],
+        files: LabelledSplit,
         vocabulary: Mapping[int, str],
         *,
         min_area: float = DEFAULT_MIN_AREA,
@@ -53,21 +51,11 @@ class LabelMapDataset:
             raise InputError(f"min_area is {min_area}; it must be a number of pixels² from 0 up")
         self.root, self.split, self.min_area = root, split, min_area
         self._vocabulary = dict(vocabulary)
-        self._images = sorted(images, key=lambda each: each.image_id)
-        for one, other in zip(self._images, self._images[1:], strict=False):
-            if one.image_id == other.image_id:
-                raise InputError(f"{one.image} and {other.image} have the same number; rename one of them")
-        contents = read_contents(root, f"{self.name} {split}", self._images, self.read_segments)
+        self._files, self._images = files, files.images(Findings(strict=True))
+        contents = read_contents(root, f"{self.name} {split}", files, self._images)
         kept = np.array([keep_image is None or keep_image(each.image_id) for each in self._images], bool)
         self._contents = contents[kept[contents[:, 0]]]
         self.configure_targets(categories)
-
-    def read_segments(self, image: LabelledImage) -> Segments:
-        """Read an image's labels; derived classes know how.
-
-        :raises InputError: a file is missing or malformed.
-        """
-        raise NotImplementedError
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -150,7 +138,8 @@ class LabelMapDataset:
 
     def _read(self, position: int, category_id: int) -> Sample:
         labelled = self._images[position]
-        image, labels = read_photograph(labelled.image), self.read_segments(labelled)
+        self._files.check_places(labelled)
+        image, labels = photograph_of(labelled), self._files.read(labelled)
         check_size(labelled, image.shape[:2], labels)
         areas = labels.areas()
         own = labels.categories == category_id

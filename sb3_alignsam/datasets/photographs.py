@@ -25,6 +25,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may decode here. Left out on purpose are formats for which it starts another program, such as EPS."""
 DATASET_FORMATS = ("JPEG", "PNG")
 """What the photographs of a dataset may be."""
+LABEL_FORMATS = ("PNG",)
+"""What label images may be: nothing that changes a pixel's number."""
 # What Pillow's decoders raise on damaged files: there is no common base below Exception.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 
@@ -73,7 +75,7 @@ def read_label_map(path: str | os.PathLike[str], modes: Sequence[str]) -> np.nda
 
     :param path: as in `read_photograph`. :param modes: Pillow's names of what the pixels may be, such as ``L``.
     :return: (H, W) or (H, W, 3), in the file's own integer type.
-    :raises InputError: as `read_photograph`; or its pixels are of another mode.
+    :raises InputError: as `read_photograph`; or it is none of `LABEL_FORMATS`, or its pixels are of another mode.
     """
 
     def convert(image: Image.Image) -> np.ndarray:
@@ -84,7 +86,7 @@ def read_label_map(path: str | os.PathLike[str], modes: Sequence[str]) -> np.nda
             )
         return np.array(image)
 
-    return _read(_existing(path), str(path), convert)
+    return _read(_existing(path), str(path), convert, LABEL_FORMATS)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -107,7 +109,8 @@ def _read(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"the image {name} has more than {MAX_PIXELS} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not an image; save it as one of {', '.join(formats)}") from error
+        wanted = f"one of {', '.join(formats)}" if len(formats) > 1 else formats[0]
+        raise InputError(f"{name} is not an image; save it as {wanted}") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the image {name} cannot be read ({reason}); save it anew as JPEG or PNG") from error
@@ -127,6 +130,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are 32-bit numbers of unknown range")
+    if image.mode == "RGB":
+        return np.array(image)
     # Without this, Pillow warns about a palette's transparency, which is dropped all the same.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))

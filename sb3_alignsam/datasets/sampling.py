@@ -55,29 +55,31 @@ class Sampler:
         self._dataset, self.rule, self.absent_rate = dataset, rule, absent_rate
         self._pairs: np.ndarray | None = pairs
         self._weights = None if pairs is None else _weights(pairs, rule)
-        self._rows = np.arange(0 if pairs is None else len(pairs))
+        self._share = 0, 1
+        self._rows = self._rows_of(*self._share)
         self.restart()
 
     def fresh(self) -> Sampler:
         """Another one of the same dataset, rule and rate, with all episodes, before its first draw."""
         return Sampler(self._dataset, self.rule, self.absent_rate)
 
-    def take_share(self, part: int, parts: int) -> None:
-        """Draw from now on every `parts`-th image only, from image number `part` on, so that no two of `parts` samplers
-        ever show the same one. Where there are fewer images than parts, some share one. Without effect where the
+    def take_share(self, part: int, parts: int, rank: int = 0, world_size: int = 1) -> None:
+        """Draw from now on every n-th image only, so that no two samplers of any rank ever show the same one, and all
+        together show everything. Where there are fewer images than samplers, some share one. Without effect where the
         dataset does not list its episodes: an endless one shows hardly anything twice.
 
-        Weights stay those of the whole dataset.
+        Weights stay those of the whole dataset. A share is always one of the whole dataset, not of an earlier share.
 
-        :param part: ``0 <= part < parts``; for worker i of n on rank r of R: ``r * n + i`` of ``R * n``.
+        :param part: this sampler's number among those of its rank, ``0 <= part < parts``. :param parts: how many those
+            are, the same on every rank. :param rank: of this process, ``0 <= rank < world_size``.
+        :param world_size: number of ranks. :raises ValueError: a number is out of its range.
         """
-        if not 0 <= part < parts:
-            raise ValueError(f"part {part} is not one of {parts}")
+        if not (0 <= part < parts and 0 <= rank < world_size):
+            raise ValueError(f"part {part} of rank {rank} is not one of {parts} parts of {world_size} ranks")
         if self._pairs is None:
             return
-        _, positions = np.unique(self._pairs[:, 0], return_inverse=True)
-        parts = min(parts, int(positions.max()) + 1)
-        self._rows = np.flatnonzero(positions % parts == part % parts)
+        self._share = rank * parts + part, world_size * parts
+        self._rows = self._rows_of(*self._share)
         self.restart()
 
     def restart(self) -> None:
@@ -120,18 +122,32 @@ class Sampler:
         return {
             "begun": self._begun,
             "current": self._current,
+            "share": list(self._share),
             "rows": seen,
             "scores": self._scores[seen],
             "recent": recent,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as the sampler of the same share that gave `state`."""
+        """Go on as the sampler that gave `state`. Where that had another share, scores of images that are not of this
+        one are left out."""
         self.restart()
         self._drawn = self._begun = int(state["begun"])
         self._current = state["current"]
-        self._scores[state["rows"]] = state["scores"]
-        self._recent = [(int(number), int(row), float(score)) for number, row, score in state["recent"]]
+        # The row here of each row of that share; -1: it is not of this one. Earlier checkpoints name no share.
+        here = _positions(self._rows_of(*state.get("share", self._share)), self._rows)
+        rows = here[np.asarray(state["rows"], int)]
+        self._scores[rows[rows >= 0]] = np.asarray(state["scores"])[rows >= 0]
+        recent = [(int(number), int(here[int(row)]), float(score)) for number, row, score in state["recent"]]
+        self._recent = [each for each in recent if each[1] >= 0]
+
+    def _rows_of(self, part: int, parts: int) -> np.ndarray:
+        """Places in the dataset's list of episodes of every `parts`-th image, ascending."""
+        if self._pairs is None:
+            return np.arange(0)
+        _, positions = np.unique(self._pairs[:, 0], return_inverse=True)
+        parts = min(parts, int(positions.max()) + 1)
+        return np.flatnonzero(positions % parts == part % parts)
 
     def _draw(self, rng: np.random.Generator) -> int:
         if self._shares is None or self._sums is None:
@@ -174,6 +190,12 @@ def samples_of_draw(dataset: Dataset, index: int) -> list[Sample]:
     pairs = None if find is None else find()
     others = [] if pairs is None else np.flatnonzero(pairs[:, 0] == pairs[index, 0]).tolist()
     return [dataset.get(each) for each in (index, *(each for each in others if each != index))]
+
+
+def _positions(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Place of each value in ascending numbers, -1 where it is not one of them."""
+    places = np.searchsorted(among, values)
+    return np.where(np.isin(values, among), places, -1)
 
 
 def _weights(pairs: np.ndarray, rule: Rule) -> np.ndarray:

@@ -245,9 +245,9 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         if "sampler" in state:  # Checkpoints of 0.1 have none.
             self.sampler.load_state_dict(state["sampler"])
 
-    def take_share(self, part: int, parts: int) -> None:
-        """Draw only images that no other of `parts` environments draws, see `Sampler.take_share`; before a reset."""
-        self.sampler.take_share(part, parts)
+    def take_share(self, part: int, parts: int, rank: int = 0, world_size: int = 1) -> None:
+        """Draw only images that no other environment of any rank draws, see `Sampler.take_share`; before a reset."""
+        self.sampler.take_share(part, parts, rank, world_size)
 
     def restore(self, state: Mapping[str, Any], episode: ClickEpisode) -> None:
         """Go on with the episode of a `state_dict`. :param episode: a fresh one of the same index."""

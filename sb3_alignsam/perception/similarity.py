@@ -9,7 +9,7 @@ import torch as th
 from torch.nn import functional as F
 
 from sb3_alignsam.perception.clip_surgery import ClipSurgery, stretch
-from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape
+from sb3_alignsam.perception.geometry import cells_inside, resize_longest_side, resized_shape
 
 CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
 """RGB mean in 0..255 of CLIP's training pictures (OpenAI's `clip.py`, `_transform`)."""
@@ -110,11 +110,7 @@ class SimilarityMaps:
         below, right = (patches - cells for cells in grid_shape)
         square = F.pad(grid, (0, right, 0, below), mode="replicate")
         enlarged = F.interpolate(square, (side, side), mode="bilinear", align_corners=False)[0]
-        height, width = resized_shape(*image_size, self.clip.map_size)
-        centres = (th.arange(side) + 0.5) * self.clip.map_size / side
-        rows, columns = centres < height, centres < width
-        rows[0] = columns[0] = True  # a picture so thin that no centre lies on it has its first cells
-        inside = rows[:, None] & columns
+        inside = th.from_numpy(cells_inside(*image_size, self.clip.map_size, side))
         return (enlarged * inside).to(th.float16).numpy()
 
     def text_features(self, category: str) -> th.Tensor:

@@ -12,7 +12,10 @@ from stable_baselines3.common.policies import BasePolicy
 
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import ClickEpisode
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click
+from sb3_alignsam.perception.frozen_features import FrozenFeatures
+from sb3_alignsam.perception.similarity import SimilarityMaps
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,16 @@ class Clicker(Protocol):
 
     def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
         """The next click of each episode; it is not asked again about an episode that it stopped."""
+
+
+def maps_of(features: FrozenFeatures, name: str) -> SimilarityMaps:
+    """The similarity maps that a baseline needs. :param name: of the baseline.
+
+    :raises InputError: there is no text model.
+    """
+    if features.maps is None:
+        raise InputError(f"baseline '{name}' needs a text model: --env-kwargs text_model:tiny, or another")
+    return features.maps
 
 
 class AgentClicker:

@@ -13,7 +13,7 @@ from sb3_alignsam.perception.clip_surgery import ClipSurgery
 from sb3_alignsam.perception.frozen_features import FrozenFeatures
 from sb3_alignsam.perception.geometry import resized_shape
 from sb3_alignsam.perception.similarity import SimilarityMaps, token_grid
-from sb3_alignsam.policies.clickers import STOP, NextClick, State
+from sb3_alignsam.policies.clickers import STOP, NextClick, State, maps_of
 
 THRESHOLD = 0.8
 """Of the stretched map, from which a cell is clicked (CLIP Surgery's own)."""
@@ -50,9 +50,7 @@ class ClipPoints:
     uses_ground_truth = False
 
     def __init__(self, features: FrozenFeatures) -> None:
-        if features.maps is None:
-            raise InputError(f"baseline '{self.name}' needs a text model: --env-kwargs text_model:tiny, or another")
-        self.features, self.maps = features, features.maps
+        self.features, self.maps = features, maps_of(features, self.name)
 
     def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
         """See `Clicker`."""

@@ -9,11 +9,11 @@ import torch as th
 from torch.nn import functional as F
 
 from sb3_alignsam.envs.episode import ClickEpisode
-from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clicks import Click, Clicks
 from sb3_alignsam.perception.frozen_features import FrozenFeatures
+from sb3_alignsam.perception.geometry import cells_inside
 from sb3_alignsam.perception.segmenter import MASK_THRESHOLD
-from sb3_alignsam.policies.clickers import STOP, NextClick, Proposal, State
+from sb3_alignsam.policies.clickers import STOP, NextClick, Proposal, State, maps_of
 
 POINTS = 12
 """Points a side of the grid over the picture. Segment Anything's own everything mode has 32, seven times the calls."""
@@ -38,8 +38,7 @@ class Everything:
     uses_ground_truth = False
 
     def __init__(self, features: FrozenFeatures) -> None:
-        if features.maps is None:
-            raise InputError(f"baseline '{self.name}' needs a text model: --env-kwargs text_model:tiny, or another")
+        maps_of(features, self.name)
         self.segmenter = features.segmenter
 
     def next_clicks(self, states: Sequence[State]) -> list[NextClick]:
@@ -49,8 +48,10 @@ class Everything:
     def _proposal(self, episode: ClickEpisode) -> Proposal:
         clicks = grid_points(*episode.image_size)
         low_res, iou = self._segment(episode, clicks)
-        kept = _without_duplicates(low_res > MASK_THRESHOLD, iou)
-        lead = _leads(episode, low_res[kept] > MASK_THRESHOLD)
+        inside = th.from_numpy(cells_inside(*episode.image_size, self.segmenter.image_size, low_res.shape[-1]))
+        masks = (low_res > MASK_THRESHOLD) & inside  # what SAM makes of padding means nothing
+        kept = _without_duplicates(masks, iou)
+        lead = _leads(episode, masks[kept])
         chosen = [row for row, value in zip(kept, lead, strict=True) if value > 0] or [kept[int(lead.argmax())]]
         union = low_res[chosen].amax(dim=0, keepdim=True)
         return Proposal(tuple(clicks[row] for row in chosen), union, float(iou[chosen].mean()))

@@ -22,7 +22,14 @@ from sb3_alignsam.training.plain_data import pack, unpack
 
 STATE, ARRAYS, DIGESTS = "resume.json", "resume.npz", "digests.json"
 """Members beside SB3's: the state as plain data, its arrays, and the SHA-256 of every other member."""
+FORMAT = 1
+"""Of the state. Raise it with every change after which an earlier state would not be read as it was meant; checkpoints
+that name none are of format 1."""
 _PARAMETERS = {"policy": "policy.pth", "policy.optimizer": "policy.optimizer.pth"}
+
+
+class UnknownFormatError(InputError):
+    """A checkpoint is whole, but was written by a version whose state means something else."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ def add_state(zipped: io.BytesIO, state: Mapping[str, Any]) -> None:
     np.savez(stored, **arrays)  # type: ignore[arg-type]
     with zipfile.ZipFile(zipped, "a") as archive:
         archive.writestr(ARRAYS, stored.getvalue())
-        archive.writestr(STATE, json.dumps(plain))
+        archive.writestr(STATE, json.dumps({"format": FORMAT, **plain}))
 
 
 def write_checkpoint(zipped: io.BytesIO, path: Path) -> None:
@@ -76,6 +83,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; nothing is unpickled.
 
     :raises InputError: it is damaged, or is a zip without a state to go on from.
+    :raises UnknownFormatError: it is of another format than this version's.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,6 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             if json.loads(archive.read(DIGESTS)) != _digests(archive):
                 raise InputError(f"{path} is damaged: its content is not what was written")
             plain = json.loads(archive.read(STATE))
+            _check_format(path, plain.pop("format", 1))
             with np.load(io.BytesIO(archive.read(ARRAYS)), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             parameters = {
@@ -103,12 +112,15 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint
     each newer one that cannot, which is renamed to ``….damaged`` and out of the way of the next.
 
     :raises InputError: there are some, and none can be used.
+    :raises UnknownFormatError: the newest whole one is of another format; nothing is renamed then.
     """
     paths = checkpoints_of(folder)
     refused: list[tuple[Path, InputError]] = []
     for path in reversed(paths):
         try:
             found = read_checkpoint(path)
+        except UnknownFormatError:
+            raise
         except InputError as error:
             refused.append((path, error))
             continue
@@ -125,6 +137,14 @@ def checkpoints_of(folder: Path) -> list[Path]:
     """All files of a run that have a checkpoint's name, the oldest first."""
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := CHECKPOINT_NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
+
+
+def _check_format(path: Path, found: object) -> None:
+    if found != FORMAT:
+        raise UnknownFormatError(
+            f"{path} is a checkpoint of format {found!r}, and this version of sb3-alignsam reads {FORMAT}; go on with "
+            "the version that wrote it, which the run's versions.yml names"
+        )
 
 
 def _digests(archive: zipfile.ZipFile) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.file_locks import only_process
 from sb3_alignsam.tracking.addresses import masked
 
 ARGS = "args.yml"
@@ -69,18 +70,8 @@ def alone(folder: Path, env_id: str) -> Iterator[None]:
 
     :raises InputError: another process does.
     """
-    try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / env_id / ARGS).open("r+b") as file:
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is training in {folder}; stop it, or wait until it is done") from error
-        except OSError:
-            pass  # A file system without locks.
+    refusal = f"another process is training in {folder}; stop it, or wait until it is done"
+    with only_process(folder / env_id / ARGS, refusal):
         yield
 
 

@@ -100,6 +100,13 @@ def open_study(
     return study
 
 
+def fail_killed_trials(study: Study) -> None:
+    """Trials without a sign of life for `GRACE` count as failed, as Optuna itself does whenever it begins a trial."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+
+
 def _open_database(url: str, engine: dict[str, Any]) -> RDBStorage:
     """Optuna's storage; its tables are made where there are none.
 

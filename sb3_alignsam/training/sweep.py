@@ -18,7 +18,7 @@ from sb3_alignsam.training.config import Hyperparams, check_hyperparams
 from sb3_alignsam.training.run import train, try_policy
 from sb3_alignsam.training.search_space import Dimension, with_values
 from sb3_alignsam.training.settings import RunSettings
-from sb3_alignsam.training.studies import SamplerOfTrials, make_pruner, open_study
+from sb3_alignsam.training.studies import SamplerOfTrials, fail_killed_trials, make_pruner, open_study
 from sb3_alignsam.training.sweep_files import SweepFiles
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -145,6 +145,7 @@ def run_sweep(
 
     callbacks: list[Any] = [tell]
     if max_total_trials is not None:
+        fail_killed_trials(study)
         if len(study.get_trials(deepcopy=False, states=COUNTED)) >= max_total_trials:
             n_trials = 0
         callbacks.append(MaxTrialsCallback(max_total_trials, states=COUNTED))

@@ -277,6 +277,21 @@ def test_another_job_under_the_same_name_is_refused(annotate, run_folder, photog
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_second_process_is_kept_from_the_same_results(annotate, run_folder, photographs, tmp_path, capsys):
+    annotate()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    args = ["annotate", run_folder, "--images", photographs / "val", "--categories", CATEGORIES, "-o"]
+    holder = "import sys, time; from sb3_alignsam.file_locks import only_process; from pathlib import Path\n"
+    holder += "with only_process(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holder, tmp_path / "results.progress.jsonl"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert_refused([*args, tmp_path / "results.json"], "another process is annotating into", capsys)
+        other.kill()
+    annotate()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def _mask(dataset, annotation):
     image = dataset.imgs[annotation["image_id"]]
     return decode_segmentation(annotation["segmentation"], image["height"], image["width"], "test")

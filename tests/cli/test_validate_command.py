@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import assert_refused, call
+from tests.datasets.folders import write_cityscapes, write_scene_parsing
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_what_cannot_be_read_at_all_is_not_repaired(root, tmp_path, capsys):
     ("args", "words"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["."], "is no dataset of a kind that is known (coco)"),
+        (["."], "is no dataset of a kind that is known (coco, ade20k, cityscapes)"),
         (["data", "--images", "nowhere"], "there is no image folder nowhere"),
         (["data", "--json", "/"], "cannot be written"),
     ],
@@ -144,6 +145,45 @@ def test_what_cannot_be_read_at_all_is_not_repaired(root, tmp_path, capsys):
 def test_a_mistake_is_one_line(args, words, root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert_refused(["validate", *args], words, capsys)
+
+
+def test_folders_of_label_images_are_checked_split_by_split(tmp_path, capsys):
+    root, found = tmp_path / "ade", tmp_path / "found.json"
+    for split, count in (("training", 3), ("validation", 2)):
+        write_scene_parsing(root, split, count)
+    code, out, _ = call(["validate", root], capsys)
+    assert code == 0
+    head = f"{root}/annotations/training: 3 images, 3 categories; photographs in {root}/images/training"
+    assert out.splitlines()[0] == head
+    assert out.endswith("0 errors, 0 warnings\n")
+    victim = root / "annotations" / "validation" / "ADE_val_00000002.png"
+    Image.new("L", (256, 256), 200).save(victim)
+    code, out, _ = call(["validate", root, "--json", found], capsys)
+    assert code == 2
+    assert f"error: {victim} holds the label 200; SceneParsing's are 0 to 150" in out
+    training, validation = json.loads(found.read_text())["parts"]
+    assert (training["kind"], training["counts"]["error"]) == ("ade20k", {})
+    (finding,) = validation["findings"]
+    assert (finding["kind"], finding["file"], finding["id"], finding["value"]) == ("label", str(victim), 2, "200")
+    assert_refused(["validate", root, "--fix", tmp_path / "out"], "--fix is for COCO's layout", capsys)
+    assert_refused(["validate", root, "--images", root], "--images is for COCO's layout", capsys)
+
+
+def test_quick_reads_all_of_label_images_but_headers_of_photographs(tmp_path, capsys):
+    root = write_cityscapes(tmp_path, "train", 2)
+    stem = "aachen/aachen_000000_000000"
+    path = root / "leftImg8bit" / "train" / f"{stem}_leftImg8bit.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert call(["validate", root, "--quick"], capsys)[0] == 0
+    code, out, _ = call(["validate", root], capsys)
+    assert code == 2
+    assert f"the image {path} cannot be read" in out
+    assert out.endswith("1 error, 0 warnings\n")
+    path = root / "gtFine" / "train" / f"{stem}_gtFine_labelIds.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    code, out, _ = call(["validate", root, "--quick"], capsys)
+    assert code == 2
+    assert f"the image {path} cannot be read" in out
 
 
 def test_the_photographs_for_development_have_no_errors(coco_mini, capsys):

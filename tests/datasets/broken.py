@@ -153,7 +153,7 @@ def _photograph(kind: str, change: Callable[[Path], object], suffix: str = "png"
     return Broken(kind, change_it, in_folder=True, place=place)
 
 
-def _header(path: Path) -> None:
+def write_huge_header(path: Path) -> None:
     """A PNG that states 200000 x 200000 pixels and holds none."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -264,7 +264,7 @@ FAULTS: dict[str, Broken] = {
     "JPEG cut short": _photograph("image", _cut, "jpg"),
     "photograph in BMP": _photograph("image", lambda path: Image.new("RGB", (WIDTH, HEIGHT)).save(path, "BMP")),
     "photograph of another size": _photograph("image-size", lambda path: Image.new("RGB", (9, 9)).save(path)),
-    "header of 200000 x 200000": _photograph("image", _header),
+    "header of 200000 x 200000": _photograph("image", write_huge_header),
     "photograph behind a link": _photograph("outside", _link_out),
     "folder for a photograph": _photograph("image", _folder),
     "link to itself": _photograph("image", _loop),

@@ -64,17 +64,23 @@ def test_the_same_seed_draws_the_same():
 
 
 @pytest.mark.parametrize("rule", ["uniform", "balanced", "inverse_frequency", "hard"])
-@pytest.mark.parametrize("parts", [1, 2, 4, 6])
-def test_shares_are_disjoint_and_together_everything(rule, parts):
-    """Two workers on each of two ranks are four parts."""
+@pytest.mark.parametrize(("parts", "ranks"), [(1, 1), (4, 1), (1, 3), (2, 2), (3, 2)])
+def test_shares_are_disjoint_and_together_everything(rule, parts, ranks):
     drawn = []
-    for part in range(parts):
-        sampler = Sampler(_Listed(), rule)
-        sampler.take_share(part, parts)
-        drawn.append(set(_drawn(sampler, 300)))
+    for rank in range(ranks):
+        for part in range(parts):
+            sampler = Sampler(_Listed(), rule)
+            sampler.take_share(part, parts, rank, ranks)
+            drawn.append(set(_drawn(sampler, 300)))
     images = [{int(PAIRS[index, 0]) for index in each} for each in drawn]
     assert sum(map(len, images)) == 6
     assert set.union(*drawn) == set(range(len(PAIRS)))
+
+
+@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 2, 2, 2), (0, 2, -1, 2)])
+def test_a_share_that_there_is_not_is_refused(share):
+    with pytest.raises(ValueError, match="is not one of 2 parts"):
+        Sampler(_Listed()).take_share(*share)
 
 
 def test_with_fewer_images_than_parts_no_part_is_empty():
@@ -116,20 +122,41 @@ def test_hard_draws_the_same_however_many_are_drawn_ahead(ahead):
     assert play(ahead) != play(0, lambda index: 1 - index / 8)
 
 
+@pytest.mark.parametrize("share", [(0, 1), (1, 2, 0, 1), (0, 1, 1, 2)])
 @pytest.mark.parametrize("played", [0, 3, LAG + 1, 50])
-def test_hard_goes_on_from_its_state(played):
+def test_hard_goes_on_from_its_state(played, share):
     def score(index):
         return index / 8
 
-    rng, sampler = np.random.default_rng(3), Sampler(_Listed(), "hard")
+    rng, sampler, other = np.random.default_rng(3), Sampler(_Listed(), "hard"), Sampler(_Listed(), "hard")
+    for each in (sampler, other):
+        each.take_share(*share)
     _play(sampler, score, played, 0, rng)
-    other = Sampler(_Listed(), "hard")
     other.load_state_dict(sampler.state_dict())
     resumed = np.random.default_rng()
     resumed.bit_generator.state = rng.bit_generator.state
     assert _play(other, score, 60, 0, resumed) == _play(sampler, score, 60, 0, rng)
     states = [each.state_dict() for each in (sampler, other)]
     assert all(np.array_equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_another_share_takes_over_the_scores_of_its_own_images():
+    """As where a run goes on with another number of ranks: images 1, 3 and 5, of which 1 and 5 stay."""
+    sampler, other = Sampler(_Listed(), "hard"), Sampler(_Listed(), "hard")
+    sampler.take_share(0, 2)
+    other.take_share(0, 1, 0, 4)
+    played = _play(sampler, lambda index: (index + 1) / 8, 40, 0, np.random.default_rng(0))
+    assert {0, 4, 6} <= set(played)
+    other.load_state_dict(sampler.state_dict())
+
+    def scores(sampler, images):
+        state = sampler.state_dict()
+        rows = np.flatnonzero(np.isin(PAIRS[:, 0], images))
+        return {int(rows[row]): float(score) for row, score in zip(state["rows"], state["scores"], strict=True)}
+
+    before = scores(sampler, [1, 3, 5])
+    assert 4 in before
+    assert scores(other, [1, 5]) == {index: score for index, score in before.items() if index != 4}
 
 
 def test_a_state_leaves_out_what_is_drawn_ahead():

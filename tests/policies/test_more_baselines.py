@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,38 @@ def test_everything_mode_answers_with_masks_that_look_like_the_category(env):
     without = make_env("SamSegShapes-v0", {"split": "dev"})
     with pytest.raises(InputError, match="baseline 'everything' needs a text model"):
         make_baseline("everything", without.grid, without.features)
+
+
+class LoudPadding:
+    """A segmenter that finds objects in the padding too, as one may."""
+
+    def __init__(self, segmenter, height):
+        self._segmenter, self._height = segmenter, height
+
+    def __getattr__(self, name):
+        return getattr(self._segmenter, name)
+
+    def segment(self, *args):
+        masks = self._segmenter.segment(*args)
+        low_res = masks.low_res.clone()
+        low_res[..., self._height :, :] = 10.0
+        return replace(masks, low_res=low_res)
+
+
+def test_everything_mode_does_not_look_at_padding(env):
+    sample = env.fixed_episode(1).sample
+    wide = replace(sample, image=sample.image[:96], instances=sample.instances[:, :96], ignore=sample.ignore[:96])
+    episode = env.new_episode(wide, env.features.of(wide.image))
+    baseline = make_baseline("everything", env.grid, env.features)
+    state = state_of(env, episode, 0, np.random.default_rng(0))
+    (quiet,) = baseline.next_clicks([state])
+    rows = 96 * env.segmenter.low_res_size // 256
+    baseline.segmenter = LoudPadding(env.segmenter, rows)
+    (loud,) = baseline.next_clicks([state])
+    assert len(quiet.clicks) > 1
+    assert loud.clicks == quiet.clicks
+    assert loud.predicted_iou == quiet.predicted_iou
+    assert np.array_equal(loud.low_res[:, :rows], quiet.low_res[:, :rows])
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "oracle_best_of_three", "everything", "whole_image"])

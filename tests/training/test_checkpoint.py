@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 import zipfile
 
 import numpy as np
@@ -9,7 +11,14 @@ from stable_baselines3 import PPO
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.policies.loading import AgentDescription, zip_of
-from sb3_alignsam.training.checkpoint import add_state, newest_checkpoint, read_checkpoint, write_checkpoint
+from sb3_alignsam.training import checkpoint
+from sb3_alignsam.training.checkpoint import (
+    UnknownFormatError,
+    add_state,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +84,27 @@ def test_the_newest_that_can_be_used_is_found_by_its_steps(model, tmp_path):
     assert (tmp_path / "rl_model_128_steps.zip.damaged").exists()
     assert newest_checkpoint(tmp_path, lines.append).state["steps"] == 16
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("number", [0, 2, "x", None])
+def test_a_checkpoint_of_another_format_is_refused_and_stays(model, tmp_path, monkeypatch, number):
+    older = _write(model, tmp_path, 8)
+    monkeypatch.setattr(checkpoint, "FORMAT", number)
+    newer = _write(model, tmp_path, 16)
+    monkeypatch.undo()
+    with pytest.raises(UnknownFormatError, match=f"{newer} is a checkpoint of format {number!r}, and this .* reads 1;"):
+        newest_checkpoint(tmp_path, print)
+    assert newer.exists()
+    assert read_checkpoint(older).state.keys() == {"steps", "logits"}
+
+
+def test_a_checkpoint_that_names_no_format_is_of_the_first(path, tmp_path):
+    unnumbered = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(unnumbered, "w") as other:
+        for name in set(archive.namelist()) - {checkpoint.DIGESTS, checkpoint.STATE}:
+            other.writestr(name, archive.read(name))
+        state = json.loads(archive.read(checkpoint.STATE))
+        assert state.pop("format") == 1
+        other.writestr(checkpoint.STATE, json.dumps(state))
+    write_checkpoint(unnumbered, tmp_path / "earlier.zip")
+    assert read_checkpoint(tmp_path / "earlier.zip").state["steps"] == 8

@@ -21,8 +21,9 @@ import pytest
 import torch as th
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.training.config import read_hyperparams, shipped_config
+from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.resume import resume
 from sb3_alignsam.training.run import train
 from sb3_alignsam.training.run_folder import alone
@@ -51,14 +52,16 @@ def whole(tmp_path_factory):
     """Runs that were never stopped, each trained once."""
     runs = {}
 
-    def trained(algo, kind, steps=STEPS, imitate=0, eval_freq=32):
-        if (algo, kind, steps, imitate, eval_freq) not in runs:
+    def trained(algo, kind, steps=STEPS, imitate=0, eval_freq=32, env=ENV, agent="implicit", **env_kwargs):
+        key = (algo, kind, steps, imitate, eval_freq, env, agent, *env_kwargs.items())
+        if key not in runs:
             logs = tmp_path_factory.mktemp("whole")
-            hyperparams = read_hyperparams(shipped_config(algo, "implicit"), ENV, algo, {**SMALL, "n_timesteps": steps})
-            settings = RunSettings(algo, ENV, logs=logs, vec_env=kind, device="cpu", eval_episodes=2)
+            hyperparams = read_hyperparams(shipped_config(algo, agent), env, algo, {**SMALL, "n_timesteps": steps})
+            env_kwargs = agent_env_kwargs(agent, env, {**hyperparams.env_kwargs, **env_kwargs})
+            settings = RunSettings(algo, env, env_kwargs, logs=logs, vec_env=kind, device="cpu", eval_episodes=2)
             settings = replace(settings, save_freq=16, imitate=imitate, eval_freq=eval_freq)
-            runs[algo, kind, steps, imitate, eval_freq] = train(settings, hyperparams, ["test"], lambda line: None)
-        return runs[algo, kind, steps, imitate, eval_freq]
+            runs[key] = train(settings, hyperparams, ["test"], lambda line: None)
+        return runs[key]
 
     return trained
 
@@ -69,12 +72,15 @@ def stopped(forks, tmp_path_factory):
     return _interrupted(forks, "ppo", "dummy", tmp_path_factory.mktemp("stopped"), signal.SIGTERM, after=48)
 
 
-def _command(algo, kind, logs, steps=STEPS, save_freq=16, imitate=0, eval_freq=32):
+def _command(
+    algo, kind, logs, steps=STEPS, save_freq=16, imitate=0, eval_freq=32, env=ENV, agent="implicit", **env_kwargs
+):
     pairs = [f"{key}:{value}" for key, value in SMALL.items()]
+    keywords = [f"{key}:{value}" for key, value in env_kwargs.items()]
     return [
-        "train", "--env", ENV, "--algo", algo, "--vec-env", kind, "--device", "cpu", "-n", steps, "-f", logs,
-        "-params", *pairs, "--eval-freq", eval_freq, "--eval-episodes", 2, "--save-freq", save_freq,
-        "--save-minutes", 0, "--imitate", imitate, "--track", "none",
+        "train", "--env", env, "--algo", algo, "--agent", agent, "--vec-env", kind, "--device", "cpu", "-n", steps,
+        "-f", logs, "-params", *pairs, *(["--env-kwargs", *keywords] if keywords else []), "--eval-freq", eval_freq,
+        "--eval-episodes", 2, "--save-freq", save_freq, "--save-minutes", 0, "--imitate", imitate, "--track", "none",
     ]  # fmt: skip
 
 
@@ -83,7 +89,7 @@ def _interrupted(forks, algo, kind, logs, number, after, group=False, **options)
     pattern = f"rl_model_{after}_steps.zip" if after else "0.monitor.csv"
     for attempt in range(5):  # On a crowded machine it may be done before it is seen.
         pid = forks.start(_command(algo, kind, logs / str(attempt), **options))
-        run = logs / str(attempt) / algo / f"{ENV}_1"
+        run = logs / str(attempt) / algo / f"{options.get('env', ENV)}_1"
         seen = run / pattern
         _wait_for(lambda seen=seen: seen.is_file() and (after or seen.read_text().count("\n") > 2))
         (os.killpg if group else os.kill)(pid, number)
@@ -107,7 +113,7 @@ def _resume(run):
 
 
 def _weights(run):
-    with zipfile.ZipFile(run / f"{ENV}.zip") as archive:
+    with zipfile.ZipFile(run / f"{run.name.removesuffix('_1')}.zip") as archive:
         return th.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
 
 
@@ -150,6 +156,24 @@ def test_a_killed_run_ends_as_if_it_never_had_been(forks, whole, tmp_path, algo,
     lines = _resume(run)
     assert re.match(rf"resuming .* at \d+ of {STEPS} steps", lines[0])
     _assert_same(run, whole(algo, kind))
+
+
+@pytest.mark.long
+def test_a_killed_run_of_the_explicit_agent_ends_as_if_it_never_had_been(forks, whole, tmp_path):
+    run = _interrupted(forks, "maskable_ppo", "batched", tmp_path, signal.SIGKILL, after=32, agent="explicit")
+    assert _resume(run)[0].startswith("resuming")
+    _assert_same(run, whole("maskable_ppo", "batched", agent="explicit"))
+
+
+@pytest.mark.parametrize("kind", ["batched", pytest.param("subproc", marks=pytest.mark.long)])
+def test_a_killed_run_on_a_coco_folder_ends_as_if_it_never_had_been(forks, whole, tmp_path, kind):
+    """With features in the cache, scores of what was drawn, and episodes without their target."""
+    ShapesDataset("dev").write_coco(tmp_path, 40)
+    options = {"env": "SamSegCoco-v0", "root": tmp_path, "split": "dev", "sampling": "hard", "absent_rate": 0.2}
+    options["max_steps"] = 2  # so many episodes that old scores have a say
+    run = _interrupted(forks, "ppo", kind, tmp_path / "logs", signal.SIGKILL, after=64, **options)
+    assert _resume(run)[0].startswith("resuming")
+    _assert_same(run, whole("ppo", kind, **{**options, "root": str(tmp_path)}))
 
 
 def test_a_run_killed_behind_its_imitation_does_not_imitate_again(forks, whole, tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import optuna
 import pytest
@@ -136,6 +138,35 @@ def test_a_limit_for_the_whole_study_counts_all_trials(typed, tmp_path, capsys):
     assert len(_study(tmp_path).trials) == 3
     assert call([*typed, "--n-trials", 2, "--max-total-trials", 3], capsys)[0] == 0
     assert len(_study(tmp_path).trials) == 3
+
+
+KILLED = """
+import sys, time
+from sb3_alignsam.training.studies import open_study
+study = open_study(sys.argv[1], "small", {})
+study.optimize(lambda trial: time.sleep(1000))
+"""
+
+
+def test_a_killed_trial_does_not_hold_up_the_study(typed, tmp_path, capsys):
+    limited = [*typed, "--n-trials", 1, "--max-total-trials", 2]
+    assert call(limited, capsys)[0] == 0
+    file = tmp_path / "logs" / "optimize" / "studies.db"
+    script = KILLED.replace("{}", repr(_study(tmp_path).user_attrs["about"]))
+    process = subprocess.Popen([sys.executable, "-c", script, file], env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    with closing(sqlite3.connect(file, timeout=100)) as database:
+        while not database.execute("SELECT * FROM trial_heartbeats WHERE trial_id = 2").fetchall():
+            assert process.poll() is None
+            os.sched_yield()
+        process.kill()
+        process.wait()
+        assert call(limited, capsys)[0] == 0  # It may still be at work.
+        assert [trial.state for trial in _study(tmp_path).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+        with database:
+            database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-11 minutes')")
+    assert call(limited, capsys)[0] == 0
+    states = [trial.state for trial in _study(tmp_path).trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_what_is_drawn_depends_on_the_studys_trials_alone():
