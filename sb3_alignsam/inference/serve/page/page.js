@@ -213,9 +213,9 @@ async function open(picked) {
   $("frame").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   $("name").textContent = `${picked.name}, ${image.naturalWidth}×${image.naturalHeight}`;
   $("drop").hidden = true;
-  $("frame").hidden = $("keys").hidden = false;
+  $("frame").hidden = $("tools").hidden = $("keys").hidden = false;
   forget();
-  say("Pick a category and press Segment, or click on the picture.");
+  say("Name a category and press Segment, or click on the picture.");
 }
 
 const megas = (number) => (number / 1e6).toFixed(1);
