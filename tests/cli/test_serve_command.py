@@ -18,7 +18,6 @@ from tests.conftest import REPOSITORY
 from tests.inference.serve.conftest import as_png
 from tests.inference.serve.test_app import post
 
-
 LOCAL = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 WARNING = "warning: 0.0.0.0 can be reached from other machines, and there is no password\n"
