@@ -25,6 +25,8 @@ from sb3_alignsam.perception.clicks import Click
 
 IMAGE = "'image'"
 """What messages call an upload: its name is the client's own text."""
+MOST_WAIT = 30
+"""Seconds after which a client that found no room is asked to come again at the latest."""
 _log = logging.getLogger("uvicorn.error")
 
 
@@ -71,7 +73,7 @@ class Batcher:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._seconds = 1.0  # that an episode took of late
+        self._seconds = 1.0  # that the latest batch took
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._warm: Future[None] = Future()
 
@@ -110,10 +112,8 @@ class Batcher:
 
     @property
     def wait(self) -> int:
-        """In about how many seconds what waits now will be done, at least 1."""
-        with self._changed:
-            episodes = sum(len(job.categories) for job in self._waiting)
-        return max(1, math.ceil(self._seconds * (episodes + 1)))
+        """In about how many seconds there will be room again, which is when the batch now played is done."""
+        return min(max(1, math.ceil(self._seconds)), MOST_WAIT)
 
     def _work(self) -> None:
         try:
@@ -125,7 +125,7 @@ class Batcher:
         while jobs := self._next():
             start = time.monotonic()
             self._answer(jobs)
-            self._seconds = (time.monotonic() - start) / sum(len(job.categories) for job in jobs)
+            self._seconds = time.monotonic() - start
 
     def _next(self) -> list[Job]:
         """What is played side by side next; empty once there will be nothing any more."""
