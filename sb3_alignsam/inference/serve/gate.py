@@ -16,7 +16,7 @@ from sb3_alignsam.inference.serve.batching import Batcher, Closed, Job
 from sb3_alignsam.inference.serve.forms import Form, read_form
 from sb3_alignsam.inference.serve.limits import Limits, Slots, TokenBuckets
 
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 30.0
 """How long a refused client may go on sending."""
 
 Value = TypeVar("Value")

@@ -12,6 +12,7 @@ import uvicorn
 from sb3_alignsam.errors import InputError, RunStopped
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.serve.app import make_app
+from sb3_alignsam.inference.serve.batching import MOST_WAIT
 from sb3_alignsam.inference.serve.limits import Limits
 
 
@@ -24,9 +25,14 @@ class Server(uvicorn.Server):
     def __init__(self, annotator: Annotator, limits: Limits) -> None:
         app = make_app(annotator, limits)
         self._batcher = app.state.batcher
-        seconds = int(limits.seconds) + 1
         super().__init__(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=seconds, server_header=False)
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                timeout_graceful_shutdown=int(limits.seconds) + 1,
+                timeout_keep_alive=2 * MOST_WAIT,  # Longer than a client that comes again is told to wait.
+                server_header=False,
+            )
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
