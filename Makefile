@@ -33,7 +33,7 @@ mlflow: $(STAMP) ## Open MLflow on the runs in LOGS=logs
 tensorboard: $(STAMP) ## Open TensorBoard on the runs in LOGS=logs
 	@$(BIN)/tensorboard --logdir $(LOGS) $(ARGS)
 
-screenshots: $(STAMP) ## Take the pictures of docs/tracking.md (needs chromium)
+screenshots: $(STAMP) ## Take the pictures of docs/tracking.md and docs/serve.md (needs chromium)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/screenshots.py $(ARGS)
 
 test: check-libs $(STAMP) ## Run the tests that take seconds (TESTS=tests/envs ARGS="-k name" for some)

@@ -41,6 +41,7 @@ setup(
     },
     package_data={
         "sb3_alignsam": ["py.typed", "version.txt"],
+        "sb3_alignsam.inference.serve": ["page/*"],
         "sb3_alignsam.perception.tiny": ["MODEL_CARD.md", "CLIP_MODEL_CARD.md", "weights/*.safetensors"],
         "sb3_alignsam.third_party": ["weights.json"],
         "sb3_alignsam.zoo_configs": ["*.yml"],
@@ -83,12 +84,19 @@ setup(
             "onnx>=1.19",
             "onnxruntime>=1.22",
             "onnxscript>=0.5",
+            # The page's tests drive a Chromium that the system has; none is downloaded.
+            "playwright>=1.50",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             # The two extras below.
             "optuna>=4.0",
             "rl_zoo3>=2.9",
             "ruff>=0.12",
+            # Of the extra `serve`, and what asks its API at random.
+            "fastapi>=0.115",
+            "python-multipart>=0.0.18",
+            "schemathesis>=4.0",
+            "uvicorn>=0.34",
             # `make wheel` builds with the environment's own setuptools.
             "setuptools>=77.0.3",
             "types-PyYAML",
@@ -96,6 +104,8 @@ setup(
         ],
         # `sb3-alignsam export --format onnx` and `benchmark infer`.
         "export": ["onnx>=1.19", "onnxruntime>=1.22", "onnxscript>=0.5"],
+        # `sb3-alignsam serve`.
+        "serve": ["fastapi>=0.115", "python-multipart>=0.0.18", "uvicorn>=0.34"],
         # `sb3-alignsam optimize`.
         "sweeps": ["optuna>=4.0"],
         # `python -m rl_zoo3.train` and `rl_zoo3.enjoy` on the same files and run folders.

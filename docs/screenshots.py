@@ -1,4 +1,5 @@
-"""Takes docs/mlflow.png and docs/tensorboard.png: trains two short runs, opens both pages in a headless Chromium.
+"""Takes docs/mlflow.png, tensorboard.png, serve.png and serve_narrow.png: trains two short runs, opens the pages in a
+headless Chromium.
 
 Needs chromium (Debian: apt-get install -y chromium), and the commands sb3-alignsam, mlflow and tensorboard on PATH.
 """
@@ -19,16 +20,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from sb3_alignsam.datasets import ShapesDataset
 
 DOCS = Path(__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MOST_BYTES = 300_000
+SCENE = 5
+"""Of the val split of Shapes, that is segmented on the page of `serve`."""
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--logs", type=Path, help="Log folder with tracked runs; else two are trained.")
+    parser.add_argument("--run", type=Path, help="Run folder or zip that the web page serves; else one of those.")
     parser.add_argument("--wait", type=int, default=60, help="Seconds that a page has to draw itself.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -42,6 +49,9 @@ def main() -> None:
             _take(
                 f"{address}/?darkMode=false&tagFilter=rollout%7Ceval#timeseries", DOCS / "tensorboard.png", options.wait
             )
+        run = options.run or min(logs.glob("*/SamSegShapes-v0_*"))
+        with _served(["sb3-alignsam", "serve", str(run)], "/health") as address:
+            _take_corrected(address, Path(temporary))
 
 
 def _trained(logs: Path) -> Path:
@@ -81,22 +91,57 @@ def _served(command: Sequence[str], health: str) -> Iterator[str]:
         process.wait()
 
 
+def _browser() -> str:
+    return next(found for name in BROWSERS if (found := shutil.which(name)))
+
+
 def _take(address: str, path: Path, seconds: int) -> None:
     """A picture of a page once it has drawn itself; without WebGL, which a picture may come too early for."""
-    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as temporary:
         taken = Path(temporary) / "page.png"
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--hide-scrollbars"]
         options += ["--window-size=1900,1000", f"--virtual-time-budget={1000 * seconds}", f"--screenshot={taken}"]
-        command = [browser, *options, f"--user-data-dir={temporary}/profile", address]
+        command = [_browser(), *options, f"--user-data-dir={temporary}/profile", address]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        colours = 256
-        while True:
-            Image.open(taken).convert("RGB").quantize(colours).save(f"{path}.tmp", "PNG", optimize=True)
-            if os.path.getsize(f"{path}.tmp") <= MOST_BYTES or colours <= 16:
-                break
-            colours //= 2
-        os.replace(f"{path}.tmp", path)
+        _keep(taken, path)
+
+
+def _take_corrected(address: str, temporary: Path) -> None:
+    """Two pictures, wide and narrow, of the page of `serve`: the agent has clicked, a person has corrected it."""
+    sample, taken = ShapesDataset("val").get(SCENE), temporary / "page.png"
+    Image.fromarray(sample.image).save(temporary / "scene.png")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
+        page.goto(address)
+        page.set_input_files("#file", temporary / "scene.png")
+        page.wait_for_selector("#frame:not([hidden])")
+        if page.is_visible("#any"):
+            page.fill("#any", sample.category)
+        else:
+            page.select_option("#known", sample.category)
+        page.click("#segment")
+        page.wait_for_selector("#png:enabled")
+        page.click("#frame", button="right", position={"x": 100, "y": 380})
+        page.wait_for_selector(".marker.you:enabled")
+        page.wait_for_timeout(500)  # until the marker has stopped moving
+        page.screenshot(path=taken)
+        _keep(taken, DOCS / "serve.png")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.screenshot(path=taken, full_page=True)
+        _keep(taken, DOCS / "serve_narrow.png")
+        browser.close()
+
+
+def _keep(taken: Path, path: Path) -> None:
+    """Keep a picture, in as few colours as make it small enough for a repository."""
+    colours = 256
+    while True:
+        Image.open(taken).convert("RGB").quantize(colours).save(f"{path}.tmp", "PNG", optimize=True)
+        if os.path.getsize(f"{path}.tmp") <= MOST_BYTES or colours <= 16:
+            break
+        colours //= 2
+    os.replace(f"{path}.tmp", path)
     print(path)
 
 

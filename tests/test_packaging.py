@@ -22,6 +22,8 @@ NEEDED = (
     "sb3_alignsam/third_party/weights.json",
     "sb3_alignsam/perception/tiny/weights/tiny_sam.safetensors",
     "sb3_alignsam/perception/tiny/MODEL_CARD.md",
+    "sb3_alignsam/inference/serve/page/index.html",
+    "sb3_alignsam/inference/serve/page/page.js",
     "sb3_alignsam/version.txt",
     "sb3_alignsam/py.typed",
 )

@@ -11,8 +11,8 @@ import sb3_alignsam
 from sb3_alignsam.errors import InputError, RunError, RunStopped
 
 COMMANDS = (
-    "train", "eval", "demo", "record", "plot", "predict", "annotate", "validate", "export", "optimize", "sync",
-    "cache", "weights", "benchmark",
+    "train", "eval", "demo", "record", "plot", "predict", "annotate", "validate", "export", "serve", "optimize",
+    "sync", "cache", "weights", "benchmark",
 )  # fmt: skip
 
 

@@ -27,10 +27,16 @@ DATASET_FORMATS = ("JPEG", "PNG")
 """What the photographs of a dataset may be."""
 LABEL_FORMATS = ("PNG",)
 """What label images may be: nothing that changes a pixel's number."""
+BROWSER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+"""Those of `FORMATS` that a web browser shows too."""
 # What Pillow's decoders raise on damaged files: there is no common base below Exception.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 
 Read = TypeVar("Read")
+
+
+class TooManyPixelsError(InputError):
+    """An image is larger than may be decoded."""
 
 
 def read_photograph(path: str | os.PathLike[str], formats: tuple[str, ...] = FORMATS) -> np.ndarray:
@@ -57,17 +63,28 @@ def read_upright(path: str | os.PathLike[str]) -> np.ndarray:
     return _read(_existing(path), str(path), _to_upright_rgb)
 
 
-def read_upright_stream(stream: BinaryIO, name: str) -> np.ndarray:
+def read_upright_stream(stream: BinaryIO, name: str, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """Read an image from an open stream, such as standard input, as `read_upright` does.
 
-    :param stream: is read to its end. :param name: what messages call it.
+    :param stream: is read to its end. :param name: what messages call it. :param formats: which ones of `FORMATS` it
+        may have.
     :return: (H, W, 3) uint8, RGB.
     :raises InputError: what it holds is not an image, is damaged or is too large.
     """
     content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{name} holds more than {MAX_BYTES} bytes; make the image smaller")
-    return _read(io.BytesIO(content), name, _to_upright_rgb)
+    return _read(io.BytesIO(content), name, _to_upright_rgb, formats)
+
+
+def check_header(content: bytes, name: str, formats: tuple[str, ...], most: int) -> int:
+    """Pixels of an image as its header states them; no pixel is decoded.
+
+    :param content: of an image file. :param name: what messages call it. :param formats: which ones of `FORMATS` it
+        may have. :param most: pixels that it may have, at most `MAX_PIXELS`.
+    :raises TooManyPixelsError: it has more. :raises InputError: it is not an image, or its header is damaged.
+    """
+    return _read(io.BytesIO(content), name, lambda image: image.width * image.height, formats, most)
 
 
 def read_label_map(path: str | os.PathLike[str], modes: Sequence[str]) -> np.ndarray:
@@ -96,18 +113,23 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _read(
-    source: Path | BinaryIO, name: str, convert: Callable[[Image.Image], Read], formats: tuple[str, ...] = FORMATS
+    source: Path | BinaryIO,
+    name: str,
+    convert: Callable[[Image.Image], Read],
+    formats: tuple[str, ...] = FORMATS,
+    most: int | None = None,
 ) -> Read:
-    """Open a picture, check its size before it is decoded, and convert it."""
+    """Open a picture, check its size before it is decoded, and convert it. :param most: pixels; None: `MAX_PIXELS`."""
+    most = MAX_PIXELS if most is None else most
     try:
         with Image.open(source, formats=formats) as image:
-            _check_size(image.width * image.height, name)
+            _check_size(image.width * image.height, name, most)
             return convert(image)
     except InputError:
         raise
     # Pillow's own limit lies above MAX_PIXELS; it is an error, or a warning that the user may have made an error.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"the image {name} has more than {MAX_PIXELS} pixels; make it smaller") from error
+        raise TooManyPixelsError(f"the image {name} has more than {most} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
         wanted = f"one of {', '.join(formats)}" if len(formats) > 1 else formats[0]
         raise InputError(f"{name} is not an image; save it as {wanted}") from error
@@ -116,9 +138,9 @@ def _read(
         raise InputError(f"the image {name} cannot be read ({reason}); save it anew as JPEG or PNG") from error
 
 
-def _check_size(pixels: int, name: str) -> None:
-    if pixels > MAX_PIXELS:
-        raise InputError(f"the image {name} has {pixels} pixels; make it smaller, at most {MAX_PIXELS} pixels")
+def _check_size(pixels: int, name: str, most: int) -> None:
+    if pixels > most:
+        raise TooManyPixelsError(f"the image {name} has {pixels} pixels; make it smaller, at most {most} pixels")
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

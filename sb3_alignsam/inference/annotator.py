@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -34,6 +35,8 @@ FOR_DATASETS = (
 """Keywords of training that say nothing about a photograph of the user's own."""
 MOSTLY = 0.5
 """Share of a mask from which it counts as that of an object found before."""
+Watch = Callable[[int, np.ndarray], object]
+"""Is called after each click with the row of its photograph and the mask that it gave, (H, W) bool."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Annotator:
     :param load_best: the best model on dev rather than the last one.
     :param env_kwargs: environment keywords that replace those of training, such as ``segmenter`` or ``device``.
     :param trust: of a zip that does not describe itself.
+    :param keep: of how many photographs, the latest, features are kept in memory, at least 1.
     :raises InputError: the run or a keyword cannot be used.
     """
 
@@ -93,13 +97,15 @@ class Annotator:
         load_best: bool = False,
         env_kwargs: Mapping[str, Any] | None = None,
         trust: Trust | None = None,
+        keep: int = 1,
     ) -> None:
         self.zip_path = find_zip(Path(run), load_best)
         self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
         self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
         self._clicker = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
-        self._kept: tuple[bytes, ImageFeatures] | None = None
+        self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()
+        self._keep = keep
         self._lock = RLock()
 
     @property
@@ -139,30 +145,41 @@ class Annotator:
         :param budget: clicks in all, those given included; None: that of training.
         :raises InputError: the image, the category or a click cannot be used.
         """
-        with self._lock:
-            return self._play(self._episode(image, category), clicks, self.budget if budget is None else budget)
+        return self.segment_batch([image], [category], [clicks], [self.budget if budget is None else budget])[0]
 
-    def segment_batch(self, images: Sequence[np.ndarray], categories: Sequence[str]) -> list[Result]:
+    def segment_batch(
+        self,
+        images: Sequence[np.ndarray],
+        categories: Sequence[str],
+        clicks: Sequence[Sequence[Click]] | None = None,
+        budgets: Sequence[int] | None = None,
+        watch: Watch | None = None,
+    ) -> list[Result]:
         """Play an episode on each of several photographs, of any sizes, side by side: at each step one call of the
         policy and of the segmenter for all. Numbers differ from those of `segment` by rounding.
 
-        :param images: as in `segment`. :param categories: as many.
-        :raises InputError: an image or a category cannot be used, or the numbers differ.
+        :param images: as in `segment`. :param categories: as many. :param clicks: as in `segment`, as many.
+        :param budgets: as in `segment`, as many. :param watch: see `Watch`.
+        :raises InputError: an image, a category, a click or a budget cannot be used, or the numbers differ.
         """
-        if len(images) != len(categories):
+        count = len(images)
+        clicks = [()] * count if clicks is None else clicks
+        budgets = [self.budget] * count if budgets is None else budgets
+        if not count == len(categories) == len(clicks) == len(budgets):
             raise InputError(
-                f"each image needs its category; got {len(images)} images and {len(categories)} categories"
+                f"each image needs its category, clicks and budget; got {count} images, {len(categories)} categories, "
+                f"{len(clicks)} lists of clicks and {len(budgets)} budgets"
             )
         with self._lock:
             episodes = [self._episode(image, category) for image, category in zip(images, categories, strict=True)]
-            return self._go_on(episodes, [[] for _ in episodes], self.budget)
+            return self._play(episodes, clicks, budgets, watch)
 
     def warm_up(self) -> None:
         """Play an episode on a grey picture, so that the first photograph does not wait for what is done only once."""
         image = np.full((self.env.segmenter.image_size, self.env.segmenter.image_size, 3), 128, np.uint8)
         with self._lock:
             features = self.env.features.fresh(image)
-            self._play(self.env.new_episode(unseen_sample(image, self.categories[0]), features), (), self.budget)
+            self._play_one(self.env.new_episode(unseen_sample(image, self.categories[0]), features))
 
     def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
         """Play episodes on a photograph, one an object, the pixels of earlier answers excluded (``target: instance``).
@@ -176,10 +193,10 @@ class Annotator:
         """
         with self._lock:
             episode = self._episode(image, category)
-            results = [self._play(episode, (), self.budget)]
+            results = [self._play_one(episode)]
             while len(results) < most and not results[-1].fault:
                 episode = replace(episode.fresh(), excluded=episode.excluded | results[-1].mask)
-                results.append(self._play(episode, (), self.budget))
+                results.append(self._play_one(episode))
             return results
 
     def _episode(self, image: np.ndarray, category: str) -> ClickEpisode:
@@ -193,42 +210,56 @@ class Annotator:
         return self.env.new_episode(unseen_sample(image, category), self._features(image))
 
     def _features(self, image: np.ndarray) -> ImageFeatures:
-        """Features of an image; the latest image's are kept, known by its pixels, which a caller may overwrite."""
+        """Features of an image; the latest images' are kept, known by their pixels, which a caller may overwrite."""
         image = np.ascontiguousarray(image)
         digest = hashlib.blake2b(repr(image.shape).encode())
         digest.update(image.data)
-        if self._kept is None or self._kept[0] != digest.digest():
-            self._kept = (digest.digest(), self.env.features.of(image))
-        return self._kept[1]
+        key = digest.digest()
+        if key not in self._kept:
+            self._kept[key] = self.env.features.of(image)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+        return self._kept[key]
 
-    def _play(self, episode: ClickEpisode, clicks: Sequence[Click], budget: int) -> Result:
-        if not max(len(clicks), 1) <= budget <= MAX_STEPS:
-            raise InputError(
-                f"the clicks of an episode must be from 1 to {MAX_STEPS}, and no fewer than the {len(clicks)} given; "
-                f"got {budget}"
-            )
-        placed: list[PlacedClick] = []
-        for click in clicks:  # One by one: so the segmenter saw those of an earlier episode that is gone on with.
-            episode.click(click, self.env.segmenter)
-            placed.append(PlacedClick(click, episode.last.predicted_iou, given=True))
-        return self._go_on([episode], [placed], budget)[0]
+    def _play_one(self, episode: ClickEpisode) -> Result:
+        return self._play([episode], [()], [self.budget])[0]
 
-    def _go_on(
-        self, episodes: Sequence[ClickEpisode], placed: Sequence[list[PlacedClick]], budget: int
+    def _play(
+        self,
+        episodes: Sequence[ClickEpisode],
+        clicks: Sequence[Sequence[Click]],
+        budgets: Sequence[int],
+        watch: Watch | None = None,
     ) -> list[Result]:
-        """Let the agent go on, side by side, where episodes have the clicks `placed`, which grow."""
+        """Place the clicks given, then let the agent go on, side by side."""
+        for given, budget in zip(clicks, budgets, strict=True):
+            if not max(len(given), 1) <= budget <= MAX_STEPS:
+                raise InputError(
+                    f"the clicks of an episode must be from 1 to {MAX_STEPS}, and no fewer than the {len(given)} "
+                    f"given; got {budget}"
+                )
+        placed: list[list[PlacedClick]] = [[] for _ in episodes]
+
+        def place(clicking: Mapping[int, Click], given: bool) -> None:
+            click_together([episodes[row] for row in clicking], list(clicking.values()), self.env.segmenter)
+            for row, click in clicking.items():
+                placed[row].append(PlacedClick(click, episodes[row].last.predicted_iou, given))
+                if watch is not None:
+                    watch(row, episodes[row].last.mask)
+
+        # One by one: so the segmenter saw those of an earlier episode that is gone on with.
+        for number in range(max(map(len, clicks), default=0)):
+            place({row: given[number] for row, given in enumerate(clicks) if number < len(given)}, given=True)
         rng = np.random.default_rng(0)  # The agent is greedy and draws nothing.
-        steps, stopped = [len(each) for each in placed], [False] * len(episodes)
-        while running := [row for row, step in enumerate(steps) if step < budget and not stopped[row]]:
+        steps, stopped = [len(given) for given in clicks], [False] * len(episodes)
+        while running := [row for row, step in enumerate(steps) if step < budgets[row] and not stopped[row]]:
             states = [state_of(self.env, episodes[row], steps[row], rng) for row in running]
             answers = dict(zip(running, self._clicker.next_clicks(states), strict=True))
-            # None: an action without effect, which uses up a click.
-            clicking = {row: answer for row, answer in answers.items() if isinstance(answer, Click)}
-            click_together([episodes[row] for row in clicking], list(clicking.values()), self.env.segmenter)
             for row, answer in answers.items():
                 steps[row], stopped[row] = steps[row] + 1, isinstance(answer, Stop)
-            for row, click in clicking.items():
-                placed[row].append(PlacedClick(click, episodes[row].last.predicted_iou, given=False))
+            # None: an action without effect, which uses up a click.
+            place({row: answer for row, answer in answers.items() if isinstance(answer, Click)}, given=False)
         finals = [episode.answer for episode in episodes]
         return [
             Result(final.mask, final.predicted_iou, tuple(placed[row]), stopped[row], final.excluded_share)

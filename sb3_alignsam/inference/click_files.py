@@ -33,33 +33,40 @@ def read_clicks(path: Path, image_size: tuple[int, int]) -> list[Click]:
     """Read the clicks of a JSON file; of each only ``x``, ``y`` and ``positive`` count.
 
     :param image_size: height and width in pixels of the photograph that they are for.
-    :raises InputError: the file is missing, is no such JSON, was made for a photograph of another size, or has a click
-        that cannot be placed.
+    :raises InputError: the file is missing, or as for `parse_clicks`.
     """
-    content = _read_json(path)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check --from-clicks") from error
+    return parse_clicks(text, str(path), image_size)
+
+
+def parse_clicks(text: bytes | str, name: str, image_size: tuple[int, int]) -> list[Click]:
+    """The clicks of a JSON text, as `read_clicks` reads them.
+
+    :param name: what messages call it. :param image_size: height and width in pixels of the photograph.
+    :raises InputError: it is no such JSON, was made for a photograph of another size, or has a click that cannot be
+        placed.
+    """
+    try:
+        content = json.loads(text)
+    # Text that is no Unicode is a ValueError too.
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is no valid JSON ({error}); it must hold {EXAMPLE}") from error
     entries = content.get("clicks") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise InputError(f"{path} holds no list 'clicks'; it must be as predict writes it, or {EXAMPLE}")
+        raise InputError(f"{name} holds no list 'clicks'; it must be as predict writes it, or {EXAMPLE}")
     height, width = image_size
     stated = (content.get("width", width), content.get("height", height))
     if stated != (width, height):
         raise InputError(
-            f"{path} was made for an image of {short(stated[0])}x{short(stated[1])} pixels, this one has "
+            f"{name} was made for an image of {short(stated[0])}x{short(stated[1])} pixels, this one has "
             f"{width}x{height}; give the clicks of this image"
         )
     if len(entries) > MAX_STEPS:
-        raise InputError(f"{path} holds {len(entries)} clicks; at most {MAX_STEPS} can be placed")
-    return [_click(entry, f"{path}: click {number}", image_size) for number, entry in enumerate(entries, 1)]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check --from-clicks") from error
-    # Text that is no Unicode is a ValueError too.
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no valid JSON ({error}); it must hold {EXAMPLE}") from error
+        raise InputError(f"{name} holds {len(entries)} clicks; at most {MAX_STEPS} can be placed")
+    return [_click(entry, f"{name}: click {number}", image_size) for number, entry in enumerate(entries, 1)]
 
 
 def _click(entry: Any, where: str, image_size: tuple[int, int]) -> Click:

@@ -26,6 +26,8 @@ from sb3_alignsam.perception.fingerprints import fingerprint
 
 SURGERY_BLOCKS = 6
 """The last blocks of the image encoder that get a second path; all blocks where there are fewer."""
+PROMPTS_KEPT = 10_000
+"""Names whose text features are kept, more than any vocabulary has; with ViT-B/16, 20 MB."""
 MAP_SIZE = 512
 """Longest side in pixels at which photographs are looked at, as in CLIP Surgery's own demonstration."""
 
@@ -162,6 +164,8 @@ class ClipSurgery:
         :raises InputError: there is no tokenizer, or a name is too long.
         """
         known = self._prompted
+        if len(known) > PROMPTS_KEPT:  # A server may be asked for ever new names.
+            known.clear()
         for name in names:
             if (name, *templates) not in known:  # many environments ask one text model for the same names
                 ids = self.token_ids([sentence.format(name) for sentence in templates])

@@ -186,7 +186,7 @@ def test_photographs_side_by_side_have_the_clicks_that_each_has_alone(annotator,
         assert one.score == pytest.approx(other.score, abs=1e-4)
         assert (one.mask == other.mask).mean() > 0.999
     assert annotator.segment_batch([], []) == []
-    with pytest.raises(InputError, match="5 images and 4 categories"):
+    with pytest.raises(InputError, match="5 images, 4 categories"):
         annotator.segment_batch(images, categories[1:])
 
 
