@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from sb3_alignsam.errors import FULL_DISK, RunError, RunStopped
+from sb3_alignsam.training.distributed import ALONE, Ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -78,13 +79,17 @@ def stops() -> Iterator[Stops]:
 
 
 @contextmanager
-def told_in_one_line(stop: Stops, folder: Path) -> Iterator[None]:
-    """Turn what ends training early into an error that says in one line how to go on.
+def told_in_one_line(stop: Stops, folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Turn what ends training early into an error that says in one line how to go on; of a signal, which comes to all
+    ranks, only the leader speaks.
 
     :param folder: of the run.
     :raises RunStopped: a signal came. :raises RunError: a worker died, or the disk is full.
     """
-    go_on = f"go on with: sb3-alignsam train --resume {folder}"
+    go_on = f"go on with: {ranks.command} train --resume {folder}"
+    stopped = go_on
+    if ranks.size > 1:
+        stopped = f"torchrun asked all ranks to, as it also does when one of them has ended; {go_on}"
     shown = threading.excepthook
     # TensorBoard writes in a thread; what fails there is raised here, at the next write.
     threading.excepthook = lambda args: None if _is_full(args.exc_value) else shown(args)
@@ -93,7 +98,7 @@ def told_in_one_line(stop: Stops, folder: Path) -> Iterator[None]:
     except BaseException as error:
         # A signal that reaches the whole process group ends workers too, and that may be noticed first.
         if stop.number is not None:
-            raise RunStopped(go_on, stop.exit_code) from error
+            raise RunStopped(stopped if ranks.leader else "", stop.exit_code) from error
         if isinstance(error, RunError):
             raise RunError(f"{error}; what was learnt is in {folder}; {go_on}") from error
         if isinstance(error, OSError) and _is_full(error):
