@@ -41,15 +41,21 @@ class Forks:
         variables = {key: str(value) for key, value in (env or {}).items()}
         return int(self._ask({"args": [str(each) for each in args], "module": module, "env": variables}))
 
-    def start_ranks(self, args: Sequence[object], module: str = "sb3_alignsam.cli", size: int = 2) -> list[int]:
-        """Start a command on so many ranks, as torchrun does; returns their process ids."""
+    def start_ranks(
+        self, args: Sequence[object], module: str = "sb3_alignsam.cli", env: Mapping[str, object] | None = None
+    ) -> list[int]:
+        """Start a command on two ranks, as torchrun does; returns their process ids. The rest is as of `start`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        everywhere = {
-            "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port
-        }  # fmt: skip
-        return [self.start(args, module, {**everywhere, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(size)]
+        shared = {
+            "WORLD_SIZE": 2,
+            "LOCAL_WORLD_SIZE": 2,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            **(env or {}),
+        }
+        return [self.start(args, module, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(2)]
 
     def wait(self, pid: int) -> int:
         """Wait for a command to end; returns its exit code, or minus the signal that killed it."""

@@ -52,9 +52,7 @@ def _one_update(algo: str, ranks: Ranks) -> dict[str, Any]:
     together = _model(algo, ranks, len(part), target_kl=1e-3, **kwargs)
     together.policy.load_state_dict(alone.policy.state_dict())
     _take_columns(alone.rollout_buffer, together.rollout_buffer, part)
-    for model in (alone, together):
-        model.train()
-    gradients = [[each.grad for each in model.policy.parameters()] for model in (alone, together)]
+    gradients = [_first_gradient(model) for model in (alone, together)]
     figures = [
         {name: float(value) for name, value in model.logger.name_to_value.items()} for model in (alone, together)
     ]
@@ -62,6 +60,19 @@ def _one_update(algo: str, ranks: Ranks) -> dict[str, Any]:
     off = max(float((one - other).abs().max()) for one, other in zip(*gradients, strict=True))
     updates = [model._n_updates for model in (alone, together)]
     return {"largest": largest, "off": off, "figures": figures, "updates": updates}
+
+
+def _first_gradient(model: Any) -> list[th.Tensor]:
+    """Update, and return what the optimiser was given first."""
+    seen: list[th.Tensor] = []
+
+    def note(*args: object) -> None:
+        if not seen:
+            seen.extend(each.grad.clone() for each in model.policy.parameters())
+
+    model.policy.optimizer.register_step_pre_hook(note)
+    model.train()
+    return seen
 
 
 def _take_columns(source: Any, target: Any, part: range) -> None:
