@@ -138,12 +138,13 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined(timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Join the other ranks, if ``torchrun`` or the like has started any, while the block lasts.
 
     On a machine with a GPU for each of its ranks they talk by NCCL of what lies there, else by gloo, and ``cuda`` means
     the GPU of one's own.
 
+    :param timeout: how long a rank waits for the others.
     :raises RankError: they do not come.
     """
     if not all(os.environ.get(name) for name in _VARIABLES) or int(os.environ["WORLD_SIZE"]) == 1:
@@ -155,7 +156,7 @@ def joined() -> Iterator[Ranks]:
     if gpus:
         th.cuda.set_device(ranks.local_rank % gpus)
     with _answering():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus >= ranks.local_size else "gloo", timeout=TIMEOUT)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus >= ranks.local_size else "gloo", timeout=timeout)
     yield ranks
     # Not behind an error: another rank may have ended, and NCCL would wait for it.
     dist.destroy_process_group()
