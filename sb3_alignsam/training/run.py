@@ -35,7 +35,7 @@ from sb3_alignsam.training.logs import RunLogger, monitor_sizes
 from sb3_alignsam.training.run_folder import alone, mark_finished, new_run_folder, write_configuration, write_launch
 from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.state import rank_state, training_state
-from sb3_alignsam.training.stopping import Stops, stops, told_in_one_line
+from sb3_alignsam.training.stopping import Stops, held_to_time, stops, told_in_one_line
 from sb3_alignsam.training.tracking import tracked
 from sb3_alignsam.training.update import CountAllRanks
 from sb3_alignsam.training.vec_envs import make_vec_env, spared_cores
@@ -171,7 +171,9 @@ def train_in(
                                f"into {folder}")  # fmt: skip
                     else:
                         logger.load_state_dict(checkpoint.state["pending"])
-                    learn(model, vec_env, hyperparams.n_timesteps, callbacks, checkpoint, ranks)
+                    hung = f"no answer from another rank; go on with: {ranks.command} train --resume {folder}"
+                    with held_to_time(partial(boundary.write_at_end, folder), hung, ranks):
+                        learn(model, vec_env, hyperparams.n_timesteps, callbacks, checkpoint, ranks)
                 except BaseException:
                     # torchrun sends a signal as soon as another rank has ended, which may be what is handled here.
                     stop.hold()

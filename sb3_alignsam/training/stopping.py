@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,6 +17,8 @@ from sb3_alignsam.errors import FULL_DISK, RunError, RunStopped
 from sb3_alignsam.training.distributed import ALONE, Ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 10.0
+"""Seconds that a signal may go unheeded while other ranks are waited for."""
 
 
 class StopSignal(BaseException):
@@ -76,6 +81,42 @@ def stops() -> Iterator[Stops]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def held_to_time(save: Callable[[], None], message: str, ranks: Ranks, grace: float = GRACE) -> Iterator[None]:
+    """Where a signal comes and the block does not end in time, save and end the process from a second thread: the main
+    one may wait in a call of C code for another rank that is gone, where Python's handlers never run. One rank alone
+    waits for nobody.
+
+    :param message: what to say then. :param grace: seconds; ``torchrun`` kills after 30.
+    """
+    if ranks.size == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    done = threading.Event()
+
+    def watch() -> None:
+        while (number := heard.recv(1)) and number[0] not in SIGNALS:
+            pass
+        if number and not done.wait(grace):
+            save()
+            print(f"Stopped: {message}", file=sys.stderr, flush=True)
+            os._exit(128 + number[0])
+
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, name="sb3-alignsam-stopping", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        signal.set_wakeup_fd(before)
+        told.close()  # ends the thread
+        thread.join()
+        heard.close()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from sb3_alignsam.training.run import check_imitation, train
 from sb3_alignsam.training.run_folder import launched_run, write_launch
 from sb3_alignsam.training.settings import RunSettings
 from tests.training.forks import Forks
-from tests.training.test_resume import _assert_same
+from tests.training.test_resume import _assert_same, _wait_for
 
 ENV = "SamSegShapes-v0"
 SMALL = {"n_envs": 4, "n_steps": 6, "batch_size": 8, "n_epochs": 2, "n_timesteps": 96}
@@ -124,6 +125,28 @@ class TestTwoRanks:
         assert told.endswith(f"go on with: {ON_TWO} {run}")
         assert _ended(forks, forks.start_ranks(["train", "--resume", run])) == [0, 0], forks.log.read_text()
         _assert_same(run, whole)
+
+
+@pytest.mark.long
+def test_a_leader_that_waits_for_a_rank_that_hangs_saves_and_ends_at_a_signal(forks, tmp_path):
+    forks.log.write_text("")
+    leader, other = forks.start_ranks(_command(tmp_path), ENDING, {"ENDS": f"1:15:{int(signal.SIGSTOP)}"})
+    run = tmp_path / "maskable_ppo" / f"{ENV}_1"
+    _wait_for(lambda: (run / "0.monitor.csv").is_file() and len(_images(run, "0.monitor.csv")) >= 6)
+    _wait_for(lambda: _is_idle(leader))
+    os.kill(leader, signal.SIGTERM)
+    assert forks.wait(leader) == 143
+    os.kill(other, signal.SIGKILL)
+    assert forks.wait(other) == -signal.SIGKILL
+    assert f"Stopped: no answer from another rank; go on with: {ON_TWO} {run}" in forks.log.read_text()
+    assert [path.name for path in run.glob("rl_model_*")] == ["rl_model_48_steps.zip"]
+
+
+def _is_idle(pid):
+    """Whether a process has used no processor for a second."""
+    before = Path(f"/proc/{pid}/stat").read_text().split()[13:15]
+    time.sleep(1)
+    return Path(f"/proc/{pid}/stat").read_text().split()[13:15] == before
 
 
 @pytest.mark.long
