@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import torch as th
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from sb3_alignsam.errors import InputError, RunError
 
@@ -156,7 +159,10 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     if gpus:
         th.cuda.set_device(ranks.local_rank % gpus)
     with _answering():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus >= ranks.local_size else "gloo", timeout=timeout)
+        found, _, _ = next(rendezvous("env://", timeout=timeout))
+        store = dist.PrefixStore(_name_of_attempt(found, rank, size), found)
+        backend = "cpu:gloo,cuda:nccl" if gpus >= ranks.local_size else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     yield ranks
     # Not behind an error: another rank may have ended, and NCCL would wait for it.
     dist.destroy_process_group()
@@ -175,6 +181,26 @@ def launch() -> str | None:
 def was_restarted() -> bool:
     """Whether ``torchrun --max-restarts`` has started this process in place of one that had ended."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _name_of_attempt(store: dist.Store, rank: int, size: int) -> str:
+    """A name that the leader gives to those that are there now.
+
+    The store of ``torchrun`` outlives the processes that it starts again, and still says at which addresses they were:
+    those of a new attempt that come early would look for their predecessors.
+    """
+    own = uuid4().hex
+    if rank:
+        store.set(f"asks {rank}", own)
+        name = str(store.get(f"answer to {own}").decode())
+        store.set(f"{name} heard {rank}", "")
+        return name
+    for other in range(1, size):
+        # What a predecessor has asked may come first; it hears nothing any more.
+        while not store.check([f"{own} heard {other}"]):
+            store.set(f"answer to {store.get(f'asks {other}').decode()}", own)
+            time.sleep(0.02)
+    return own
 
 
 @contextmanager

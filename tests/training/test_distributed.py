@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import read_hyperparams, shipped_config
-from sb3_alignsam.training.distributed import Ranks
+from sb3_alignsam.training.distributed import Ranks, _name_of_attempt
 from sb3_alignsam.training.learning import check_ranks
 from sb3_alignsam.training.resume import resume
 from sb3_alignsam.training.run import check_imitation, train
@@ -186,6 +188,19 @@ class TestRanks:
     def test_refuse_to_imitate(self):
         with pytest.raises(InputError, match="--imitate is for one process"):
             check_imitation(RunSettings("ppo", ENV, imitate=64), Ranks(1, 2))
+
+
+def test_ranks_of_a_new_attempt_do_not_find_their_predecessors():
+    """The store of torchrun outlives the processes that it starts again."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    names = []
+    for _ in range(3):
+        clients = [dist.TCPStore("127.0.0.1", store.port, wait_for_workers=False) for _ in range(3)]
+        with ThreadPoolExecutor(3) as threads:
+            # The leader is last.
+            asked = [threads.submit(_name_of_attempt, clients[rank], rank, 3) for rank in (2, 1, 0)]
+            names += {each.result() for each in asked}
+    assert len(names) == len(set(names)) == 3
 
 
 def test_the_run_of_a_launch_is_found_again(tmp_path):
