@@ -101,10 +101,10 @@ class Ranks:
 
     def moments(self, values: th.Tensor) -> tuple[int, float, float]:
         """Number, mean and sum of squared deviations from it of the values of all ranks together."""
-        own = values.detach().double()
-        count, total = self.sum(th.stack([th.tensor(own.numel(), dtype=own.dtype, device=own.device), own.sum()]))
-        mean = total / count
-        return int(count), float(mean), float(self.sum(((own - mean) ** 2).sum()))
+        own = values.detach().double()  # in which the difference of large sums is exact enough
+        sums = th.stack([th.ones_like(own).sum(), own.sum(), (own**2).sum()])
+        count, total, squares = self.sum(sums).tolist()
+        return int(count), total / count, max(squares - total**2 / count, 0.0)
 
     def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float) -> None:
         """Make every parameter's gradient the weighted mean over all ranks, the same bits on each.

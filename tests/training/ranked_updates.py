@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.logger import Logger
 
 from sb3_alignsam.envs import make_env
@@ -26,7 +27,11 @@ ENVS, STEPS = 8, 5
 def main(args: list[str]) -> None:
     folder, algo = args
     with joined() as ranks:
-        found = {**_one_update(algo, ranks), "digests": _weights_of_every_step(algo, ranks)}
+        found = {
+            **_one_update(algo, ranks),
+            "digests": _weights_of_every_step(algo, ranks),
+            "updates_until_one_ended_it": _updates_until_the_leader_ends_it(algo, ranks),
+        }
         Path(folder, f"{ranks.rank}.json").write_text(json.dumps(found))
 
 
@@ -102,3 +107,14 @@ def _weights_of_every_step(algo: str, ranks: Ranks) -> list[str]:
     model.policy.optimizer.register_step_post_hook(note)
     model.learn(2 * STEPS * 2 * ranks.size, CountAllRanks(ranks))
     return digests
+
+
+def _updates_until_the_leader_ends_it(algo: str, ranks: Ranks) -> int:
+    """Train for four rollouts, in whose second a callback of the leader's ends training."""
+
+    def goes_on(*args: object) -> bool:
+        return not ranks.leader or model.num_timesteps <= STEPS * 2 * ranks.size
+
+    model = _model(algo, ranks, 2, batch_size=4 * ranks.size, n_epochs=1)
+    model.learn(4 * STEPS * 2 * ranks.size, [CountAllRanks(ranks), ConvertCallback(goes_on)])
+    return int(model._n_updates)

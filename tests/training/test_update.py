@@ -45,3 +45,6 @@ class TestTwoRanks:
         first, second = (rank["digests"] for rank in found[algo])
         assert first == second
         assert len(first) == len(set(first)) == 2 * 2 * 3
+
+    def test_end_together_where_a_callback_of_one_ends_it(self, found, algo):
+        assert [rank["updates_until_one_ended_it"] for rank in found[algo]] == [1, 1]
