@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 class RunStopped(Exception):  # noqa: N818 it is no error
-    """A signal stopped a run. The message says how to go on.
+    """A signal stopped a run. The message says how to go on; empty: another process says it.
 
     :param exit_code: of the command, as shells tell a process that a signal has ended.
     """

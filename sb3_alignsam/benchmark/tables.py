@@ -38,6 +38,13 @@ and pictures; off: none of them. Time in evaluations is not counted.
 end: what is left is sent after training, before the process ends."""
 
 
+DISTRIBUTED_LEGEND = """\
+Median (quartiles) of turns, each an update by one rank and one by all, every
+rank on a core of its own with one thread. The rollouts are as many steps, of
+one rank's environments or of all ranks'. waiting: share of the ranks' update
+that the first one spends on sending, and on waiting for the others."""
+
+
 INFER_LEGEND = """\
 A photograph of {shape}, from pixels to mask, {clicks} clicks; median and p99 over
 photographs, on which torch and onnxruntime take turns. Networks: all of their
@@ -125,6 +132,19 @@ def print_tracking(figures: dict[str, Any], console: Console) -> None:
     console.print(table)
     console.print(f"\non / off: {_cell(figures['ratio'])} of the steps a second", highlight=False)
     console.print(f"\n{TRACKING_LEGEND}", highlight=False)
+
+
+def print_distributed(figures: dict[str, Any], console: Console) -> None:
+    """Show what `benchmark_distributed` found."""
+    _print_machine(figures, console, f"{figures['repeats']} turns")
+    _print_workload(figures, console)
+    said = f"{figures['algo']}, {figures['agent']}, {figures['num_envs']} environments, {figures['steps']} steps"
+    console.print(said, highlight=False)
+    table = _columns("", "1 rank", f"{figures['ranks']} ranks", "times faster", "waiting")
+    cells = (_duration(figures["alone_seconds"]), _duration(figures["together_seconds"]))
+    table.add_row("update", *cells, _cell(figures["ratio"]), f"{figures['waiting_share']['median']:.2f}")
+    console.print(table)
+    console.print(f"\n{DISTRIBUTED_LEGEND}", highlight=False)
 
 
 _TRAIN_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +69,7 @@ def run_case(module: str, case: Mapping[str, Any], work: Workload) -> tuple[dict
     :param module: what it runs is `answer`. :param case: plain values.
     :raises InputError: a keyword or a value cannot be used. :raises RunError: it failed.
     """
-    # What is kept of random weights goes with them.
-    environment = os.environ | ({"SB3_ALIGNSAM_HOME": str(work.folder)} if work.weights.startswith("random") else {})
-    command = [sys.executable, "-m", f"sb3_alignsam.benchmark.{module}"]
+    environment, command = _environment(work), _command(module)
     with (
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
@@ -77,8 +77,57 @@ def run_case(module: str, case: Mapping[str, Any], work: Workload) -> tuple[dict
         peak_of(process.pid) as peak,
     ):
         out, err = process.communicate(json.dumps(case))
-    if process.returncode == MISTAKE:
-        raise InputError(" ".join(err.split()))
     if process.returncode:
-        raise RunError(f"the benchmark's process failed: {(err.strip().splitlines() or ['it said nothing'])[-1]}")
+        raise _failure(process.returncode, err)
     return json.loads(out.splitlines()[-1]), peak
+
+
+def run_ranks(module: str, case: Mapping[str, Any], work: Workload, size: int) -> dict[str, Any]:
+    """Run a module of this package on several ranks of this machine, one thread each; the leader's figures.
+
+    What else there is to say is as of `run_case`.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    question = work.folder / "case.json"
+    question.write_text(json.dumps(case), encoding="utf-8")
+    processes = []
+    for rank in range(size):
+        variables = {**group, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": 1}
+        environment = _environment(work) | {name: str(value) for name, value in variables.items()}
+        files = [work.folder / f"{rank}.{kind}" for kind in ("out", "err")]
+        with question.open() as stdin, files[0].open("w") as stdout, files[1].open("w") as stderr:
+            processes.append(
+                subprocess.Popen(_command(module), stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
+            )
+    try:
+        # One that fails leaves the others waiting for it.
+        while None in (codes := [each.poll() for each in processes]) and not any(codes):
+            time.sleep(0.1)
+    finally:
+        for each in processes:
+            if each.poll() is None:
+                each.kill()
+            each.wait()
+    for rank, code in enumerate(codes):
+        if code:
+            raise _failure(code, (work.folder / f"{rank}.err").read_text(encoding="utf-8", errors="replace"))
+    figures: dict[str, Any] = json.loads((work.folder / "0.out").read_text(encoding="utf-8").splitlines()[-1])
+    return figures
+
+
+def _environment(work: Workload) -> dict[str, str]:
+    # What is kept of random weights goes with them.
+    return os.environ | ({"SB3_ALIGNSAM_HOME": str(work.folder)} if work.weights.startswith("random") else {})
+
+
+def _command(module: str) -> list[str]:
+    return [sys.executable, "-m", f"sb3_alignsam.benchmark.{module}"]
+
+
+def _failure(code: int, err: str) -> Exception:
+    if code == MISTAKE:
+        return InputError(" ".join(err.split()))
+    return RunError(f"the benchmark's process failed: {(err.strip().splitlines() or ['it said nothing'])[-1]}")

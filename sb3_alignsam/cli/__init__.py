@@ -46,7 +46,8 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
     except RunStopped as stopped:
-        click.echo(f"Stopped: {stopped}", err=True)
+        if str(stopped):
+            click.echo(f"Stopped: {stopped}", err=True)
         sys.exit(stopped.exit_code)
     except RunError as error:
         click.echo(f"Error: {error}", err=True)

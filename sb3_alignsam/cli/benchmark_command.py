@@ -13,6 +13,7 @@ from sb3_alignsam.benchmark.environments import benchmark_env
 from sb3_alignsam.benchmark.perception import benchmark_perception
 from sb3_alignsam.benchmark.training import benchmark_train
 from sb3_alignsam.cli.benchmark_data_command import data
+from sb3_alignsam.cli.benchmark_distributed_command import distributed
 from sb3_alignsam.cli.benchmark_infer_command import infer
 from sb3_alignsam.cli.benchmark_options import (
     check_checkpoint,
@@ -44,11 +45,12 @@ def command() -> None:
     sb3-alignsam benchmark train --segmenter repvit_sam --root coco_folder
     sb3-alignsam benchmark data
     sb3-alignsam benchmark tracking
+    sb3-alignsam benchmark distributed
     sb3-alignsam benchmark infer --segmenter repvit_sam
     """
 
 
-for _each in (data, infer, tracking):
+for _each in (data, distributed, infer, tracking):
     command.add_command(_each)
 
 

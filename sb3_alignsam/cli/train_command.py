@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,11 @@ from sb3_alignsam.training.config import (
     read_hyperparams,
     shipped_config,
 )
+from sb3_alignsam.training.distributed import Ranks, joined, launch, was_restarted
 from sb3_alignsam.training.repeating import RecordedRun, read_run
 from sb3_alignsam.training.resume import resume as resume_run
 from sb3_alignsam.training.run import train
+from sb3_alignsam.training.run_folder import launched_run
 from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
@@ -118,8 +121,7 @@ def command(
     if tracking_uri is not None:
         tracking_uri = context.params["tracking_uri"] = checked(tracking_uri)
     if resume is not None:
-        folder = resume_run(resume, _changes(context), click.echo)
-        click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")
+        _on_this_rank(partial(resume_run, resume, _changes(context)))
         return
     check_at_least("--eval-episodes", eval_episodes, 1)
     if seed >= 2**32:
@@ -159,8 +161,30 @@ def command(
         parameters = read_hyperparams(path, env_id, algo, overrides)
         kwargs = {**parameters.env_kwargs, **asked.env_kwargs}
         settings = replace(asked, env_kwargs=agent_env_kwargs(agent, env_id, kwargs, text_model))
-    folder = train(settings, parameters, sys.argv, click.echo, repeats)
-    click.echo(f"done; evaluate it with: sb3-alignsam eval {folder}")
+    _on_this_rank(partial(_begin, settings, parameters, repeats))
+
+
+def _on_this_rank(work: Callable[[Callable[[str], None], Ranks], Path]) -> None:
+    """Train as one of the ranks that there are; only the leader tells of it."""
+    with joined() as ranks:
+        report: Callable[[str], None] = click.echo if ranks.leader else lambda line: None
+        folder = work(report, ranks)
+        report(f"done; evaluate it with: sb3-alignsam eval {folder}")
+
+
+def _begin(
+    settings: RunSettings,
+    parameters: Hyperparams,
+    repeats: Path | None,
+    report: Callable[[str], None],
+    ranks: Ranks,
+) -> Path:
+    """Train into a new run folder; if ``torchrun`` has started this process again, into the one that it has begun."""
+    begun = launched_run(settings.logs, settings.algo, settings.env_id, launch()) if was_restarted() else None
+    begun = ranks.broadcast(begun)
+    if begun is None:
+        return train(settings, parameters, sys.argv, report, repeats, ranks)
+    return resume_run(begun, {"progress": settings.progress}, report, ranks)
 
 
 def _repeated(

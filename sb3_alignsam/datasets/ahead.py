@@ -69,10 +69,13 @@ class Ahead(Generic[Loaded]):
             self._pool.shutdown(cancel_futures=True)
 
 
-def default_workers() -> int:
-    """Half of this process's cores, since the networks need some too; at least 1, at most `MOST_WORKERS`."""
+def default_workers(processes: int = 1) -> int:
+    """Half of this process's cores, since the networks need some too; at least 1, at most `MOST_WORKERS`.
+
+    :param processes: how many share the cores, this one among them.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // 2, MOST_WORKERS))
+    return max(1, min(cores // processes // 2, MOST_WORKERS))
 
 
 def _result(future: Future[Any]) -> Any:

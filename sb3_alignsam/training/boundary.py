@@ -72,6 +72,7 @@ class BoundaryCallback(BaseCallback):
     def _take(self) -> None:
         if self._resumed is not None:
             # As late as can be: making policy, environments and callbacks drew from the generators too.
-            restore_random_states(self.model, self._resumed["random"])
+            if self._resumed["random"] is not None:
+                restore_random_states(self.model, self._resumed["random"])
             self._resumed = None
         self._zipped, self.steps = self.compose(), self.num_timesteps

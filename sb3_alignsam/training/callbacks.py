@@ -30,6 +30,18 @@ STRIPS, FILMED = 4, 4
 """Episodes of a picture of strips, and of a film."""
 
 
+class ProgressCallback(ProgressBarCallback):
+    """SB3's progress bar, also where some of the steps are taken by other ranks."""
+
+    def _on_training_start(self) -> None:
+        self._before = self.num_timesteps
+        super()._on_training_start()
+
+    def _on_step(self) -> bool:
+        self.pbar.update(self.num_timesteps - self._before - self.pbar.n)
+        return True
+
+
 def run_callbacks(
     settings: RunSettings,
     hyperparams: Hyperparams,
@@ -51,7 +63,7 @@ def run_callbacks(
         callbacks.append(SimilarityPicturesCallback())
     callbacks += _on_dev(settings, folder, tracking, save, report)
     if settings.progress:
-        callbacks.append(ProgressBarCallback())
+        callbacks.append(ProgressCallback())
     callbacks += [make(**kwargs) for make, kwargs in hyperparams.callbacks]
     return callbacks if tracking is None else [*callbacks, tracking]
 

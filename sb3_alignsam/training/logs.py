@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,12 @@ def cut_back(folder: Path, known: Mapping[str, Any] | None) -> None:
         progress.unlink(missing_ok=True)
     elif ProgressFile(progress).count > rows:
         _replace(progress, _rows(progress)[: 1 + rows])
+
+
+def monitor_sizes(folder: Path, numbers: Iterable[int]) -> dict[str, int]:
+    """Sizes in bytes, by name, of those of these environments' monitor files that are there."""
+    files = [folder / f"{number}.monitor.csv" for number in numbers]
+    return {file.name: file.stat().st_size for file in files if file.is_file()}
 
 
 def _wait_for_a_later_name(folder: Path) -> None:

@@ -22,21 +22,21 @@ def random_states(model: BaseAlgorithm) -> dict[str, Any]:
         "actions": model.action_space.np_random.bit_generator.state,
     }
     if model.device.type == "cuda":
-        states["cuda"] = [state.numpy() for state in th.cuda.get_rng_state_all()]
+        states["cuda"] = [th.cuda.get_rng_state(model.device).numpy()]
     if model.device.type == "mps":
         states["mps"] = th.mps.get_rng_state().numpy()
     return states
 
 
 def restore_random_states(model: BaseAlgorithm, states: dict[str, Any]) -> None:
-    """Take them over; those of an accelerator that is not there, or of more of them than there are, are left out."""
+    """Take them over; those of an accelerator that is not there are left out."""
     version, words, following = states["python"]
     random.setstate((version, tuple(words.tolist()), following))
     np.random.set_state(states["numpy"])
     th.set_rng_state(th.from_numpy(states["torch"].copy()))
     model.action_space.np_random.bit_generator.state = states["actions"]
     if model.device.type == "cuda":
-        for index, state in enumerate(states.get("cuda", [])[: th.cuda.device_count()]):
-            th.cuda.set_rng_state(th.from_numpy(state.copy()), index)
+        for state in states.get("cuda", [])[:1]:  # checkpoints of 0.1 have those of all GPUs
+            th.cuda.set_rng_state(th.from_numpy(state.copy()), model.device)
     if model.device.type == "mps" and "mps" in states:
         th.mps.set_rng_state(th.from_numpy(states["mps"].copy()))

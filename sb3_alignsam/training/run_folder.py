@@ -16,6 +16,8 @@ from sb3_alignsam.file_locks import only_process
 from sb3_alignsam.tracking.addresses import masked
 
 ARGS = "args.yml"
+LAUNCH = "launch.txt"
+"""Beside it: the name of the ``torchrun`` that the run belongs to."""
 FINISHED = "finished"
 """Beside ``args.yml``: empty, written when all steps have been trained."""
 
@@ -52,6 +54,19 @@ def write_configuration(
     (inner / "command.txt").write_text(shlex.join(masked(word) for word in command) + "\n", encoding="utf-8")
     _write_yaml(inner / "config.yml", hyperparams)
     _write_yaml(inner / ARGS, arguments)  # Last: a folder that has it can be resumed.
+
+
+def write_launch(folder: Path, env_id: str, name: str | None) -> None:
+    """Note which ``torchrun`` a run belongs to, see `launched_run`. :param name: None: none."""
+    if name is not None:
+        (folder / env_id / LAUNCH).write_text(name + "\n", encoding="utf-8")
+
+
+def launched_run(logs: Path, algo: str, env_id: str, name: str | None) -> Path | None:
+    """The newest run folder that `write_launch` has noted a name in; None: there is none."""
+    notes = [path for path in (logs / algo).glob(f"{env_id}_*/{env_id}/{LAUNCH}") if path.with_name(ARGS).is_file()]
+    ours = [path for path in notes if name is not None and path.read_text(encoding="utf-8") == name + "\n"]
+    return max(ours, key=lambda path: path.stat().st_mtime).parents[1] if ours else None
 
 
 def is_finished(inner: Path) -> bool:

@@ -14,12 +14,14 @@ import gymnasium as gym
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_alignsam.datasets.ahead import default_workers
 from sb3_alignsam.envs.episode_features import EpisodeFeatures, SharingSamSegEnv
 from sb3_alignsam.envs.episodes_ahead import can_be_copied
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.envs.sam_seg_vec_env import SamSegVecEnv
 from sb3_alignsam.envs.worker_processes import TellingSubprocVecEnv
+from sb3_alignsam.training.distributed import ALONE, Ranks
 from sb3_alignsam.training.monitors import ResumableMonitor, ResumableVecMonitor
 
 VEC_ENVS = ("batched", "subproc", "dummy")
@@ -33,33 +35,37 @@ def make_vec_env(
     kind: str,
     monitor_folder: Path | None,
     env: SamSegEnv | None = None,
+    ranks: Ranks = ALONE,
 ) -> VecEnv:
-    """Make `n_envs` monitored environments; environment i is seeded with ``seed + i`` and has its own share of images.
+    """Make monitored environments; environment i is seeded with ``seed + i`` and has its own share of images.
+
+    :param n_envs: of all ranks together, which divide them evenly: ``i // (n_envs / ranks)`` is the rank of i.
 
     :param kind: ``batched``: a `SamSegVecEnv`; ``subproc``: each in a process with one thread; ``dummy``: one after the
         other in this process. The last two under `EpisodeFeatures`.
-    :param monitor_folder: where ``<i>.monitor.csv`` goes, of ``batched`` one file for all, behind rows that are there
-        already; None: nothing is written.
+    :param monitor_folder: where ``<i>.monitor.csv`` goes, of ``batched`` one file for all of a rank, with the first
+        one's number, behind rows that are there already; None: nothing is written.
     :param env: an environment of this id and keywords, if there is one already; ``batched`` uses it up.
     """
     vec_env: VecEnv
+    own = ranks.part(n_envs)
     env = env or make_env(env_id, env_kwargs)
     if kind != "dummy" and (kind == "subproc" or can_be_copied(env.features)):
         # All workers are forks of one process that has imported the networks' libraries once: they start sooner and
         # share that memory. Where this process has started workers before, it is too late and changes nothing.
         multiprocessing.set_forkserver_preload(["__main__", "sb3_alignsam.envs.episode_features"])
     if kind == "batched":
-        filename = None if monitor_folder is None else str(monitor_folder / "0")
-        vec_env = SamSegVecEnv(env, n_envs)
+        filename = None if monitor_folder is None else str(monitor_folder / str(own.start))
+        vec_env = SamSegVecEnv(env, len(own), default_workers(ranks.local_size))
         vec_env = ResumableVecMonitor(vec_env, filename)
     else:
-        files = [None if monitor_folder is None else str(monitor_folder / str(index)) for index in range(n_envs)]
+        files = [None if monitor_folder is None else str(monitor_folder / str(index)) for index in own]
         maker = partial(_make_one, env_id, env_kwargs, kind == "subproc")
         makers: list[Callable[[], gym.Env]] = [partial(maker, file) for file in files]
         vec_env = EpisodeFeatures((DummyVecEnv if kind == "dummy" else TellingSubprocVecEnv)(makers))
-    for part in range(n_envs):
-        vec_env.env_method("take_share", part, n_envs, indices=part)
-    vec_env.seed(seed)
+    for row, index in enumerate(own):
+        vec_env.env_method("take_share", index, n_envs, indices=row)
+    vec_env.seed(seed + own.start)
     return vec_env
 
 

@@ -9,6 +9,7 @@ from sb3_alignsam.cli import main
 from sb3_alignsam.datasets.shapes import ShapesDataset
 from sb3_alignsam.envs import make_env
 from sb3_alignsam.perception import FeatureCache
+from tests.training.forks import Forks
 
 SCENES = 8
 
@@ -92,3 +93,16 @@ def test_a_cache_that_is_no_folder_is_named(coco, tmp_path, capsys):
     code, _, err = _call(_arguments(coco, f"cache:{tmp_path / 'file'}"), capsys)
     assert code == 2
     assert str(tmp_path / "file") in err
+
+
+def test_two_ranks_divide_the_images(coco, tmp_path, capsys):
+    where = f"cache:{tmp_path / 'features'}"
+    forks = Forks(tmp_path / "log")
+    pids = forks.start_ranks(_arguments(coco, where))
+    codes = [forks.wait(pid) for pid in pids]
+    forks.close()
+    assert codes == [0, 0], forks.log.read_text()
+    first, last = forks.log.read_text().splitlines()
+    assert first.startswith(f"{SCENES} images")
+    assert last.startswith(f"computed {SCENES}, 0 were there already")
+    assert f"computed 0, {SCENES} were there already" in _call(_arguments(coco, where), capsys)[1]

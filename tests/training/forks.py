@@ -1,6 +1,6 @@
 """Commands in processes of their own that need not import torch again: `Forks` starts one that forks for each command.
 
-Run as a script it reads commands, JSON lists of arguments, and answers each with the process id of its fork.
+Run as a script it reads commands, JSON with their arguments, and answers each with the process id of its fork.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 
@@ -29,9 +31,31 @@ class Forks:
             text=True,
         )
 
-    def start(self, args: Sequence[object]) -> int:
-        """Start a command; returns its process id, which leads a process group of its own."""
-        return int(self._ask([str(each) for each in args]))
+    def start(
+        self, args: Sequence[object], module: str = "sb3_alignsam.cli", env: Mapping[str, object] | None = None
+    ) -> int:
+        """Start a command; returns its process id, which leads a process group of its own.
+
+        :param module: whose ``main`` is called with the arguments. :param env: variables of its environment.
+        """
+        variables = {key: str(value) for key, value in (env or {}).items()}
+        return int(self._ask({"args": [str(each) for each in args], "module": module, "env": variables}))
+
+    def start_ranks(
+        self, args: Sequence[object], module: str = "sb3_alignsam.cli", env: Mapping[str, object] | None = None
+    ) -> list[int]:
+        """Start a command on two ranks, as torchrun does; returns their process ids. The rest is as of `start`."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {
+            "WORLD_SIZE": 2,
+            "LOCAL_WORLD_SIZE": 2,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            **(env or {}),
+        }
+        return [self.start(args, module, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(2)]
 
     def wait(self, pid: int) -> int:
         """Wait for a command to end; returns its exit code, or minus the signal that killed it."""
@@ -53,7 +77,6 @@ def _serve(log: str) -> None:
     import torch as th
 
     import sb3_alignsam.cli.train_command  # noqa: F401 what takes seconds is imported once
-    from sb3_alignsam.cli import main
 
     th.set_num_threads(1)
     for line in sys.stdin:
@@ -72,8 +95,10 @@ def _serve(log: str) -> None:
             os.dup2(nothing.fileno(), 0)
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
+        os.environ.update(request["env"])
         try:
-            main(request)
+            import_module(request["module"]).main(request["args"])
+            os._exit(0)
         except SystemExit as ended:
             # As at the end of any process, but for what the parent has registered.
             sys.stdout.flush()
