@@ -134,7 +134,9 @@ class _Judge:
 def state_of(env: SamSegEnv, episode: ClickEpisode, step: int, rng: np.random.Generator) -> State:
     """What a clicker sees of an episode after `step` steps."""
     mask = env.action_masks_of(episode)
-    return State(episode, env.observations.of(episode, step), mask, step, rng)
+    # Clickers stack what they read, so an episode's own arrays need not be copied here.
+    observation = env.observations.constants(episode) | env.observations.changing(episode, step)
+    return State(episode, observation, mask, step, rng)
 
 
 def fit_majority(env: SamSegEnv, agent: AgentClicker, indices: Sequence[int], clicks: int) -> Majority:

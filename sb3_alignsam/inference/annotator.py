@@ -212,7 +212,7 @@ class Annotator:
     def _features(self, image: np.ndarray) -> ImageFeatures:
         """Features of an image; the latest images' are kept, known by their pixels, which a caller may overwrite."""
         image = np.ascontiguousarray(image)
-        digest = hashlib.blake2b(repr(image.shape).encode())
+        digest = hashlib.sha256(repr(image.shape).encode())
         digest.update(image.data)
         key = digest.digest()
         if key not in self._kept:
