@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -36,8 +37,9 @@ def test_it_serves_until_a_signal_ends_it_and_writes_no_file(host, number, code,
     environment["SB3_ALIGNSAM_HOME"] = str(tmp_path / "cache")
     command = [sys.executable, "-m", "sb3_alignsam", "serve", str(run_folder), "--host", host, "--port", "0"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_let_no_file_grow,
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         port = int(re.match(rf"http://{re.escape(host)}:(\d+)/ ", process.stdout.readline()).group(1))
@@ -80,6 +82,11 @@ def test_it_knows_which_addresses_only_this_machine_reaches():
     ]
     with open_socket("localhost", 0) as listening:
         assert is_loopback(listening.getsockname()[0])
+
+
+def _let_no_file_grow():
+    """Writing a byte into any file fails, also into one without a name."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def _files(folder):

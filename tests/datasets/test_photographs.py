@@ -13,7 +13,13 @@ import pytest
 from PIL import Image
 
 from sb3_alignsam.datasets import photographs
-from sb3_alignsam.datasets.photographs import read_photograph, read_upright, read_upright_stream
+from sb3_alignsam.datasets.photographs import (
+    TooManyPixelsError,
+    check_header,
+    read_photograph,
+    read_upright,
+    read_upright_stream,
+)
 from sb3_alignsam.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -200,3 +206,14 @@ def test_a_stream_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.
     header = _png_header(tmp_path / "a.png", 9000).read_bytes()
     with pytest.raises(InputError, match="81000000 pixels; make it smaller"):
         read_upright_stream(io.BytesIO(header), "standard input")
+
+
+def test_a_header_tells_how_many_pixels_there_are_before_any_is_decoded(tmp_path: Path) -> None:
+    content = _png_header(tmp_path / "a.png", 4000).read_bytes()
+    assert check_header(content, "it", ("PNG",), 16_000_000) == 16_000_000
+    with pytest.raises(TooManyPixelsError, match=r"the image it has 16000000 pixels; .* at most 15999999"):
+        check_header(content, "it", ("PNG",), 15_999_999)
+    with pytest.raises(TooManyPixelsError, match="more than 1000 pixels"):
+        check_header(_png_header(tmp_path / "b.png", 20_000).read_bytes(), "it", ("PNG",), 1000)
+    with pytest.raises(InputError, match="it is not an image; save it as one of JPEG"):
+        check_header(content, "it", ("JPEG",), 16_000_000)

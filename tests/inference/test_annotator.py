@@ -190,6 +190,36 @@ def test_photographs_side_by_side_have_the_clicks_that_each_has_alone(annotator,
         annotator.segment_batch(images, categories[1:])
 
 
+def test_photographs_side_by_side_go_on_each_from_its_own_clicks_within_its_own_budget(annotator, env):
+    images, categories = _pictures(env, 3)
+    clicks = [[], [Click(3, 4, True)], [Click(9, 9, False), Click(50, 60, True)]]
+    masks = [[], [], []]
+    together = annotator.segment_batch(
+        images, categories, clicks, [5, 1, 4], lambda row, mask: masks[row].append(mask.copy())
+    )
+    assert [len(result.clicks) for result in together] == [5, 1, 4]
+    for row, result in enumerate(together):
+        alone = annotator.segment(images[row], categories[row], clicks[row], [5, 1, 4][row])
+        assert [(each.click, each.given) for each in result.clicks] == [
+            (each.click, each.given) for each in alone.clicks
+        ]
+        best = max(range(len(result.clicks)), key=lambda index: result.clicks[index].predicted_iou)
+        assert len(masks[row]) == len(result.clicks)
+        assert np.array_equal(masks[row][best], result.mask)
+    with pytest.raises(InputError, match="no fewer than the 2 given"):
+        annotator.segment_batch(images, categories, clicks, [5, 1, 1])
+
+
+def test_several_pictures_can_be_kept_for_the_corrections_to_come(run_folder, env):
+    annotator = Annotator(run_folder, env_kwargs={"cache": False}, keep=2)
+    images, categories = _pictures(env, 3)
+    for row in (0, 1, 0, 1, 2, 1):
+        annotator.segment(images[row], categories[row])
+    assert annotator.env.features.computed == 3
+    annotator.segment(images[0], categories[0])
+    assert annotator.env.features.computed == 4
+
+
 def test_threads_that_share_one_get_what_each_would_get_alone(annotator, env):
     images, categories = _pictures(env, 4)
     expected = [annotator.segment(image, category) for image, category in zip(images, categories, strict=True)]

@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
+from sb3_alignsam.perception import clip_surgery
 from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES
 from sb3_alignsam.perception.text_models import (
     TINY_CLIP_WEIGHTS,
@@ -38,6 +39,16 @@ def test_a_name_is_read_by_the_network_once_however_many_ask(monkeypatch):
     first = clip.prompt_features(["star", "ring"])
     monkeypatch.setattr(clip, "ensemble_features", None)  # calling it would fail
     assert np.array_equal(clip.prompt_features(["ring", "star"]), first.flip(0))
+
+
+def test_names_without_end_do_not_fill_the_memory(monkeypatch):
+    clip, asked = load_text_model("tiny"), []
+    monkeypatch.setattr(clip_surgery, "PROMPTS_KEPT", 2)
+    real = clip.ensemble_features
+    monkeypatch.setattr(clip, "ensemble_features", lambda ids: asked.append(1) or real(ids))
+    first = clip.prompt_features(["star", "ring", "cross"])
+    assert np.array_equal(clip.prompt_features(["star"]), first[:1])
+    assert len(asked) == 4  # The three were forgotten before the fourth.
 
 
 def test_words_of_the_captions_are_single_tokens():
