@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def command(
 
     for name, value in (("--queue", queue), ("--batch", batch)):
         check_at_least(name, value, 1)
+    numbers = {
+        "--max-megabytes": max_megabytes,
+        "--max-megapixels": max_megapixels,
+        "--rate": rate,
+        "--timeout": timeout,
+    }
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise InputError(f"{name} needs a number above 0, got {number}")
     limits = Limits(
         upload_bytes=int(max_megabytes * 1e6),
         pixels=int(max_megapixels * 1e6),

@@ -58,7 +58,7 @@ BESIDE_RESUME = (
     "--imitate",
     default=0,
     show_default=True,
-    metavar="STEPS",
+    metavar="STATES",
     help="States to imitate a clicker in who knows the ground truth, before PPO; -n counts PPO's own steps.",
 )
 @click.option("--save-minutes", default=10.0, show_default=True, help="Minutes between two of them; 0: none.")

@@ -153,7 +153,7 @@ def _class_names(image: LabelledImage) -> dict[int, str]:
     try:
         objects = json.loads(path.read_bytes().decode(errors="replace"))["annotation"]["object"]
         return {int(each["name_ndx"]): str(each["name"]) for each in objects}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         message = (
             f"{path} cannot be read as a description of ADE20K's ({type(error).__name__}: {reason}); fetch it anew"

@@ -27,8 +27,9 @@ DATASET_FORMATS = ("JPEG", "PNG")
 """What the photographs of a dataset may be."""
 LABEL_FORMATS = ("PNG",)
 """What label images may be: nothing that changes a pixel's number."""
-BROWSER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-"""Those of `FORMATS` that a web browser shows too."""
+BROWSER_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+"""Those of `FORMATS` that a web browser shows too, and that strangers may send: Pillow takes minutes over a GIF of long
+comments."""
 # What Pillow's decoders raise on damaged files: there is no common base below Exception.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
 

@@ -35,6 +35,8 @@ FOR_DATASETS = (
 """Keywords of training that say nothing about a photograph of the user's own."""
 MOSTLY = 0.5
 """Share of a mask from which it counts as that of an object found before."""
+LONGEST_NAME = 200
+"""Characters of a category's name; a text model would put a longer one into all of its templates before refusing it."""
 Watch = Callable[[int, np.ndarray], object]
 """Is called after each click with the row of its photograph and the mask that it gave, (H, W) bool."""
 
@@ -127,6 +129,8 @@ class Annotator:
     def check_category(self, name: str) -> None:
         """:raises InputError: the agent cannot be asked for this category: it is no name, or an agent that knows
         categories by their index was not trained on it; or it is too long a text."""
+        if len(name) > LONGEST_NAME:
+            raise InputError(f"category {name[:40]!r}... is too long: {len(name)} characters, {LONGEST_NAME} at most")
         if not name.strip() or not name.isprintable():
             raise InputError(f"category {name!r} is no name; give one such as {self.categories[0]}")
         if self.reads_category:

@@ -197,7 +197,7 @@ def _imitate(
     report: Callable[[str], None],
 ) -> None:
     """The warm start, on episodes of its own; where it is stopped it has to begin again."""
-    report(f"imitating for {settings.imitate} steps into {folder}")
+    report(f"imitating in {settings.imitate} states into {folder}")
     vec_env = SamSegVecEnv(probe.twin(), num_envs)
     vec_env.seed(settings.seed + IMITATION_SEED)
     with closing(vec_env), spared_cores(vec_env), tqdm(total=settings.imitate, disable=not settings.progress) as bar:
@@ -207,7 +207,9 @@ def _imitate(
             stop.check()
 
         stop.hold()  # worker processes may be answering, see `Stops`
-        Imitation(model, vec_env, BUFFERS[settings.algo], settings.seed).learn(settings.imitate, progress)
+        Imitation(model, vec_env, BUFFERS[settings.algo], settings.seed + IMITATION_SEED).learn(
+            settings.imitate, progress
+        )
         stop.release()
 
 

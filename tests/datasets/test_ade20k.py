@@ -98,6 +98,7 @@ def test_label_images_of_another_kind_are_refused(parsing, pixels, words):
         (b"{", "cannot be read as a description"),
         (b"[]", "cannot be read as a description"),
         (json.dumps({"annotation": {"object": [{"name": "wall"}]}}).encode(), "'name_ndx'"),
+        (b'{"annotation": {"object": [{"name": "wall", "name_ndx": 1e999}]}}', "cannot be read as a description"),
         (json.dumps({"annotation": {"object": []}}).encode(), "does not name the class"),
         (b"[" * 100_000, "cannot be read as a description"),
     ],

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ class Closed(Exception):  # noqa: N818 it is no error
     """The server ends before a request was worked on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One request.
 
@@ -87,9 +88,15 @@ class Batcher:
         with self._changed:
             if not self._closed:
                 self._waiting.append(job)
+                job.answer.add_done_callback(lambda _: self._forget(job))
                 self._changed.notify()
                 return
         _fail(job, Closed())
+
+    def _forget(self, job: Job) -> None:
+        """Let go of a job that is over before its turn has come: another may have taken its place at the door."""
+        with self._changed, suppress(ValueError):
+            self._waiting.remove(job)
 
     def close(self) -> None:
         """Work on nothing more but what is being worked on; `join` waits for that."""

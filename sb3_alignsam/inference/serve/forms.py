@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import AsyncGenerator, Collection
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException, Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -75,6 +77,10 @@ async def read_form(request: Request, limits: Limits, fields: Collection[str]) -
         raise HTTPException(
             415, f"the body is {kind[:80] or 'of no type'!r}; it must be multipart/form-data, see /docs"
         )
+    charset = parse_options_header(kind)[1].get(b"charset", b"utf-8")
+    # The parser would decode with any codec of Python's, of which punycode takes minutes for a megabyte.
+    if charset.lower() not in (b"utf-8", b"utf8"):
+        raise HTTPException(415, f"the body's charset is {charset[:40].decode('latin-1')!r}; send UTF-8")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.upload_bytes:
         raise _too_long(limits)
@@ -113,7 +119,8 @@ async def _checked(items: list[tuple[str, Any]], limits: Limits, fields: Collect
         raise missing("image")
     content = await uploads[0].read()
     try:
-        pixels = check_header(content, IMAGE, BROWSER_FORMATS, limits.pixels)
+        # Beside the event loop: a header may be long.
+        pixels = await asyncio.to_thread(check_header, content, IMAGE, BROWSER_FORMATS, limits.pixels)
     except TooManyPixelsError as error:
         raise HTTPException(413, str(error)) from error
     except InputError as error:

@@ -85,7 +85,7 @@ STATUS = {
 }
 """What each status of a request that was not answered means."""
 
-_IMAGE = {"type": "string", "format": "binary", "description": "an image file: BMP, GIF, JPEG, PNG or WEBP"}
+_IMAGE = {"type": "string", "format": "binary", "description": "an image file: BMP, JPEG, PNG or WEBP"}
 
 SEGMENT_BODY = {
     "type": "object",

@@ -103,11 +103,13 @@ def test_an_agent_that_reads_names_takes_any(explicit_run, scene_png):
         ({"IMAGE": b"no image"}, 415, "'image' is not an image"),
         ({"IMAGE": b""}, 415, "'image' is not an image"),
         ({"IMAGE": b"\x80\x04."}, 415, "'image' is not an image"),
-        ({"IMAGE": "TIFF"}, 415, "save it as one of BMP, GIF, JPEG, PNG, WEBP"),
+        ({"IMAGE": "TIFF"}, 415, "save it as one of BMP, JPEG, PNG, WEBP"),
+        ({"IMAGE": "GIF"}, 415, "save it as one of BMP, JPEG, PNG, WEBP"),
         ({"IMAGE": "TORN"}, 422, "cannot be read"),
         ({"IMAGE": "LARGE"}, 413, "make it smaller, at most 16777216 pixels"),
         ({"IMAGE": bytes(21 * 2**20)}, 413, "more than 20971520 bytes"),
         ({"category": "a" * (2**20 + 1)}, 422, "Part exceeded maximum size"),
+        ({"category": "a" * 2**20}, 422, "is too long: 1048576 characters, 200 at most"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_says_how_to_mend_it(change, status, words, address, scene, scene_png):
@@ -115,6 +117,7 @@ def test_a_mistake_is_one_line_that_says_how_to_mend_it(change, status, words, a
         "TORN": lambda: scene_png[:500],
         "LARGE": lambda: as_png(np.zeros((4097, 4096, 3), np.uint8)),
         "TIFF": lambda: as_file(scene, "TIFF"),
+        "GIF": lambda: as_file(scene, "GIF"),
     }
     fields = {"category": "star", **change}
     image = fields.pop("IMAGE", scene_png)
@@ -128,6 +131,13 @@ def test_a_mistake_is_one_line_that_says_how_to_mend_it(change, status, words, a
         ("POST", "/segment", {"data": {"category": "star"}}, 415, "must be multipart/form-data"),
         ("POST", "/segment", {"json": {"image": "/etc/passwd"}}, 415, "must be multipart/form-data"),
         ("POST", "/segment", {"data": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "boundary"),
+        (
+            "POST",
+            "/segment",
+            {"data": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x; charset=punycode"}},
+            415,
+            "charset is 'punycode'; send UTF-8",
+        ),
         ("POST", "/segment", {"files": {"category": (None, "star")}}, 422, "the field 'image' is missing"),
         ("POST", "/segment", {"files": {"image": (None, "/etc/passwd")}}, 422, "'image' must be a file"),
         ("POST", "/annotate", {"files": {"category": (None, "star")}}, 422, "there is no field 'category'"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
 from sb3_alignsam.inference.annotator import Annotator
+from sb3_alignsam.inference.serve.batching import Batcher, Job
+from sb3_alignsam.inference.serve.limits import Limits
 from tests.inference.serve.conftest import served
 from tests.inference.serve.test_app import post
 
@@ -98,6 +102,19 @@ def test_a_request_that_takes_too_long_is_given_up_and_not_worked_on(held, scene
         assert "more than 0.3 seconds" in sent[0].result().json()["detail"]
         held.go_on.set()
     assert held.sizes == [1]
+
+
+def test_a_request_that_was_given_up_leaves_no_upload_behind(annotator):
+    batcher = Batcher(annotator, Limits())  # its thread is not started, as if it were busy
+    jobs = [Job(bytes(100), 1, ("star",)) for _ in range(2)]
+    for job in jobs:
+        batcher.submit(job)
+    given_up, waiting = (weakref.ref(job) for job in jobs)
+    jobs[0].answer.cancel()
+    del job, jobs
+    gc.collect()
+    assert given_up() is None
+    assert waiting() is not None
 
 
 def test_an_upload_that_does_not_end_is_given_up(annotator):

@@ -189,6 +189,7 @@ function problem(words, again = false) {
 
 async function open(picked) {
   if (!picked || busy) return;
+  if (!server) return problem("The server does not answer. Is it still running?", true);
   problem("");
   if (server && picked.size > server.max_upload_bytes) {
     return problem(`The file has ${megas(picked.size)} MB; at most ${megas(server.max_upload_bytes)} MB can be sent.`);
