@@ -31,7 +31,7 @@ LOSSES_A_LINE = 16
 
 @dataclass(frozen=True)
 class ImitationSettings:
-    """How to imitate. The defaults are those of docs/results.md's run; besides, a learning rate of 2e-3 was tried.
+    """How to imitate. The defaults are those of docs/results.md's run, which also says what else was tried.
 
     :param n_steps: of each environment between two updates. :param batch_size: of a minibatch.
     :param n_epochs: how often each state is learnt from. :param learning_rate: at first; falls linearly to 2 % of it.
