@@ -75,9 +75,7 @@ async def read_form(request: Request, limits: Limits, fields: Collection[str]) -
         raise HTTPException(
             415, f"the body is {kind[:80] or 'of no type'!r}; it must be multipart/form-data, see /docs"
         )
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.upload_bytes:
-        raise _too_long(limits)
+    _check_length(request, limits)
     parser = _MemoryParser(
         request.headers,
         _bounded(request, limits),
@@ -112,13 +110,36 @@ async def _checked(items: list[tuple[str, Any]], limits: Limits, fields: Collect
     if not uploads:
         raise missing("image")
     content = await uploads[0].read()
+    return Form(content, stated_pixels(content, IMAGE, limits), texts)
+
+
+def stated_pixels(content: bytes, name: str, limits: Limits) -> int:
+    """Pixels of an image as its header states them. :param name: what messages call it.
+
+    :raises HTTPException: 413, too many; 415, it is no image.
+    """
     try:
-        pixels = check_header(content, IMAGE, BROWSER_FORMATS, limits.pixels)
+        return check_header(content, name, BROWSER_FORMATS, limits.pixels)
     except TooManyPixelsError as error:
         raise HTTPException(413, str(error)) from error
     except InputError as error:
         raise HTTPException(415, str(error)) from error
-    return Form(content, pixels, texts)
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """Read the body of a request that says that it is JSON. :raises HTTPException: 413 or 415."""
+    kind = request.headers.get("content-type", "")
+    # A page of another site can send any other type without asking the server first.
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, f"the body is {kind[:80] or 'of no type'!r}; it must be application/json, see /docs")
+    _check_length(request, limits)
+    return b"".join([chunk async for chunk in _bounded(request, limits)])
+
+
+def _check_length(request: Request, limits: Limits) -> None:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.upload_bytes:
+        raise _too_long(limits)
 
 
 async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
