@@ -18,24 +18,21 @@ from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.serve.batching import Batcher, Job
 from sb3_alignsam.inference.serve.forms import missing
 from sb3_alignsam.inference.serve.gate import Gate
+from sb3_alignsam.inference.serve.label_studio_backend import add_label_studio
 from sb3_alignsam.inference.serve.limits import Limits
 from sb3_alignsam.inference.serve.pages import add_pages
 from sb3_alignsam.inference.serve.schemas import (
     ANNOTATE_BODY,
+    REFUSALS,
     SEGMENT_BODY,
-    STATUS,
     Categories,
     CocoResult,
     Health,
-    Problem,
     Segmented,
     multipart,
 )
 
 ABOUT = "An agent places clicks on a photograph, and a frozen Segment Anything Model turns them into a mask."
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": words} for status, words in STATUS.items()
-}
 
 
 def make_app(annotator: Annotator, limits: Limits) -> FastAPI:
@@ -66,6 +63,7 @@ def make_app(annotator: Annotator, limits: Limits) -> FastAPI:
     _add_problems(app)
     _add_answers(app, gate, limits)
     _add_state(app, gate, limits)
+    add_label_studio(app, gate, limits)
     add_pages(app)
     return app
 

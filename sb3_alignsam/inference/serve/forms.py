@@ -81,9 +81,7 @@ async def read_form(request: Request, limits: Limits, fields: Collection[str]) -
     # The parser would decode with any codec of Python's, of which punycode takes minutes for a megabyte.
     if charset.lower() not in (b"utf-8", b"utf8"):
         raise HTTPException(415, f"the body's charset is {charset[:40].decode('latin-1')!r}; send UTF-8")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.upload_bytes:
-        raise _too_long(limits)
+    _check_length(request, limits)
     parser = _MemoryParser(
         request.headers,
         _bounded(request, limits),
@@ -118,14 +116,37 @@ async def _checked(items: list[tuple[str, Any]], limits: Limits, fields: Collect
     if not uploads:
         raise missing("image")
     content = await uploads[0].read()
+    # Beside the event loop: a header may be long.
+    return Form(content, await asyncio.to_thread(stated_pixels, content, IMAGE, limits), texts)
+
+
+def stated_pixels(content: bytes, name: str, limits: Limits) -> int:
+    """Pixels of an image as its header states them. :param name: what messages call it.
+
+    :raises HTTPException: 413, too many; 415, it is no image.
+    """
     try:
-        # Beside the event loop: a header may be long.
-        pixels = await asyncio.to_thread(check_header, content, IMAGE, BROWSER_FORMATS, limits.pixels)
+        return check_header(content, name, BROWSER_FORMATS, limits.pixels)
     except TooManyPixelsError as error:
         raise HTTPException(413, str(error)) from error
     except InputError as error:
         raise HTTPException(415, str(error)) from error
-    return Form(content, pixels, texts)
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """Read the body of a request that says that it is JSON. :raises HTTPException: 413 or 415."""
+    kind = request.headers.get("content-type", "")
+    # A page of another site can send any other type without asking the server first.
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, f"the body is {kind[:80] or 'of no type'!r}; it must be application/json, see /docs")
+    _check_length(request, limits)
+    return b"".join([chunk async for chunk in _bounded(request, limits)])
+
+
+def _check_length(request: Request, limits: Limits) -> None:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.upload_bytes:
+        raise _too_long(limits)
 
 
 async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.inference.serve.batching import Batcher, Closed, Job
-from sb3_alignsam.inference.serve.forms import Form, read_form
+from sb3_alignsam.inference.serve.forms import Form, read_form, read_json
 from sb3_alignsam.inference.serve.limits import Limits, Slots, TokenBuckets
 
 DRAIN_SECONDS = 30.0
@@ -75,6 +75,11 @@ class Visit:
     async def form(self, fields: Collection[str]) -> Form:
         """What the request holds. :param fields: that it may have beside ``image``."""
         reading = read_form(self._request, self._gate.limits, fields)
+        return await self._in_time(reading, HTTPException(408, self._late))
+
+    async def json(self) -> bytes:
+        """The body of a request of JSON."""
+        reading = read_json(self._request, self._gate.limits)
         return await self._in_time(reading, HTTPException(408, self._late))
 
     async def answer(self, job: Job) -> list[dict[str, Any]]:

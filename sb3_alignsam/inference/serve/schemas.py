@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -69,6 +69,56 @@ class Health(BaseModel):
     room_for: int = Field(description="requests that it takes at once")
 
 
+class BrushValue(BaseModel):
+    """A mask as Label Studio's brush."""
+
+    format: Literal["rle"]
+    rle: list[int] = Field(description="bytes of the mask's brush RLE")
+    brushlabels: list[str]
+
+
+class BrushRegion(BaseModel):
+    """One region of a prediction, as Label Studio draws it."""
+
+    id: str
+    type: Literal["brushlabels"]
+    from_name: str = Field(description="name of the BrushLabels tag")
+    to_name: str = Field(description="name of the Image tag")
+    original_width: int
+    original_height: int
+    image_rotation: int
+    score: float = Field(description="predicted IoU")
+    value: BrushValue
+
+
+class Prediction(BaseModel):
+    """The answer for one task."""
+
+    model_version: str
+    score: float = Field(description="predicted IoU of the least sure region; 0 where there is none")
+    result: list[BrushRegion]
+
+
+class Predictions(BaseModel):
+    """One prediction a task, in their order."""
+
+    results: list[Prediction]
+    model_version: str
+
+
+class ModelVersion(BaseModel):
+    """What predictions are attributed to."""
+
+    model_version: str
+
+
+class Ignored(BaseModel):
+    """The server does nothing with it."""
+
+    status: Literal["ignored"]
+    detail: str
+
+
 class Problem(BaseModel):
     """Why there is no answer."""
 
@@ -78,12 +128,15 @@ class Problem(BaseModel):
 STATUS = {
     408: "The upload took too long.",
     413: "The upload has too many bytes, or the image too many pixels.",
-    415: "The body is not multipart/form-data, or the image no image of a kind that can be read.",
+    415: "The body is of another type, or the image no image of a kind that can be read.",
     422: "A field is missing, unknown or cannot be used.",
     429: "This client asks too often; Retry-After says when to come again.",
     503: "The server is busy or ends; Retry-After says when to come again.",
 }
 """What each status of a request that was not answered means."""
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": words} for status, words in STATUS.items()
+}
 
 _IMAGE = {"type": "string", "format": "binary", "description": "an image file: BMP, JPEG, PNG or WEBP"}
 
@@ -117,8 +170,33 @@ ANNOTATE_BODY = {
         "image_id": {"type": "integer", "minimum": 0, "default": 1, "description": "of the entries"},
     },
 }
+_INTERFACE = {"type": "string", "description": "the project's labelling interface, XML with BrushLabels and Image"}
+SETUP_BODY: dict[str, object] = {"type": "object", "required": ["schema"], "properties": {"schema": _INTERFACE}}
+PREDICT_BODY: dict[str, object] = {
+    "type": "object",
+    "required": ["tasks", "label_config"],
+    "properties": {
+        "tasks": {
+            "type": "array",
+            "items": {"type": "object", "required": ["data"], "properties": {"data": {"type": "object"}}},
+            "description": "each holds its picture in its data, as data:image/png;base64,...",
+        },
+        "label_config": _INTERFACE,
+        "params": {"type": "object", "description": "key points of a person, in context.result, are clicks"},
+    },
+}
+WEBHOOK_BODY: dict[str, object] = {
+    "type": "object",
+    "required": ["action"],
+    "properties": {"action": {"type": "string", "description": "what has happened"}},
+}
 
 
 def multipart(body: dict[str, object]) -> dict[str, object]:
     """An operation's part of the OpenAPI description, for a body that `forms` reads."""
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": body}}}}
+
+
+def json_body(body: dict[str, object]) -> dict[str, object]:
+    """The same for a body of JSON; what else Label Studio sends in it is not read."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}

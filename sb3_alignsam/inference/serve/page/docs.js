@@ -24,7 +24,8 @@ function kind(schema, about) {
 const rowsOf = (schema, about) => Object.entries(schema.properties ?? {}).map(([name, each]) =>
   [name, kind(each, about), `${each.description ?? ""}${schema.required?.includes(name) ? "" : " (optional)"}`]);
 
-function curl(path, method, body) {
+function curl(path, type, body) {
+  if (type === "application/json") return `curl --json @body.json ${location.origin + path}`;
   const fields = Object.entries(body?.properties ?? {}).filter(([name]) => body.required?.includes(name));
   const parts = fields.map(([name, each]) => `-F ${name}=${each.format === "binary" ? "@photo.jpg" : "NAME"}`);
   return ["curl", ...parts, location.origin + path].join(" ");
@@ -35,9 +36,9 @@ function operation(path, method, about) {
   const section = made("section"), title = made("h2");
   title.append(made("span", method.toUpperCase(), "method"), path);
   section.append(title, made("p", description));
-  const body = requestBody?.content["multipart/form-data"].schema;
-  section.append(made("pre", curl(path, method, body)));
-  if (body) section.append(made("h3", "Fields of multipart/form-data"), table(rowsOf(body, about)));
+  const [type, {schema: body}] = Object.entries(requestBody?.content ?? {})[0] ?? ["", {}];
+  section.append(made("pre", curl(path, type, body)));
+  if (body) section.append(made("h3", `Fields of ${type}`), table(rowsOf(body, about)));
   const answer = responses[200].content["application/json"].schema;
   section.append(made("h3", `Answer: ${kind(answer, about)}`));
   const others = Object.entries(responses).filter(([status]) => status !== "200");
