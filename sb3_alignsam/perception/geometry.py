@@ -68,9 +68,12 @@ def cells_inside(height: int, width: int, size: int, side: int) -> np.ndarray:
 
 
 def _is_exact(old: int, new: int) -> bool:
-    """Whether scaling a side up needs no weight but multiples of a small power of two, in which nothing is rounded."""
+    """Whether both scale a side alike: up, where no weight is needed but multiples of 1 / (a small power of two), so that
+    none is rounded; down to a half or a quarter, where that holds too. From an eighth on they differ now and then."""
+    if new < old:
+        return old in (2 * new, 4 * new)
     parts = 2 * new // gcd(old, new)
-    return new >= old and parts <= _MOST_EXACT_PARTS and parts & (parts - 1) == 0
+    return parts <= _MOST_EXACT_PARTS and parts & (parts - 1) == 0
 
 
 def _by_torch(image: np.ndarray, height: int, width: int) -> np.ndarray:
