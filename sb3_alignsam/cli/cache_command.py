@@ -36,11 +36,12 @@ def command(env_id: str, split: str | None, text_model: str | None, env_kwargs: 
     """
     given = {"split": split, "text_model": text_model}
     kwargs = read_env_kwargs(env_kwargs) | {key: value for key, value in given.items() if value is not None}
-    env = make_env(env_id, kwargs)
-    plan = plan_cache(env)
-    cache = env.features.cache
-    assert cache is not None
     with joined(PATIENCE) as ranks:
+        # Not before: ``cuda`` means a GPU of one's own from here on.
+        env = make_env(env_id, kwargs)
+        plan = plan_cache(env)
+        cache = env.features.cache
+        assert cache is not None
         _fill(env, plan, cache, ranks)
 
 

@@ -23,11 +23,11 @@ from sb3_alignsam.training.config import (
     read_hyperparams,
     shipped_config,
 )
-from sb3_alignsam.training.distributed import Ranks, joined, launch, was_restarted
+from sb3_alignsam.training.distributed import Ranks, begins_launch, joined, launch, was_restarted
 from sb3_alignsam.training.repeating import RecordedRun, read_run
 from sb3_alignsam.training.resume import resume as resume_run
 from sb3_alignsam.training.run import train
-from sb3_alignsam.training.run_folder import launched_run
+from sb3_alignsam.training.run_folder import forget_launches, launched_run
 from sb3_alignsam.training.settings import RunSettings
 from sb3_alignsam.training.vec_envs import VEC_ENVS
 
@@ -161,6 +161,9 @@ def command(
         parameters = read_hyperparams(path, env_id, algo, overrides)
         kwargs = {**parameters.env_kwargs, **asked.env_kwargs}
         settings = replace(asked, env_kwargs=agent_env_kwargs(agent, env_id, kwargs, text_model))
+    if begins_launch():
+        # Before any rank can fail: those started again would take a run of an earlier launch for theirs.
+        forget_launches(settings.logs, settings.algo, settings.env_id, launch())
     _on_this_rank(partial(_begin, settings, parameters, repeats))
 
 

@@ -183,6 +183,11 @@ def was_restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
+def begins_launch() -> bool:
+    """Whether this is the leader, or becomes it in `joined`, and ``torchrun`` has started it for the first time."""
+    return os.environ.get("RANK") == "0" and not was_restarted()
+
+
 def _name_of_attempt(store: dist.Store, rank: int, size: int) -> str:
     """A name that the leader gives to those that are there now.
 

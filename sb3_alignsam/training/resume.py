@@ -44,9 +44,10 @@ def resume(run: Path, changes: Mapping[str, Any], report: Callable[[str], None] 
             raise InputError(f"{run} is finished: all of its {hyperparams.n_timesteps} steps have been trained")
         device, probe = prepare(settings, hyperparams, ranks)
         checkpoint = newest_checkpoint(run, report)
+        if checkpoint is None:
+            check_imitation(settings, ranks)  # before anything is dropped
         cut_back(run, None if checkpoint is None else checkpoint.state["logs"])
         if checkpoint is None:
-            check_imitation(settings, ranks)
             (run / "evaluations.npz").unlink(missing_ok=True)
             report(f"{run} has no checkpoint yet: beginning again, in the same folder")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,23 @@ def write_launch(folder: Path, env_id: str, name: str | None) -> None:
 
 def launched_run(logs: Path, algo: str, env_id: str, name: str | None) -> Path | None:
     """The newest run folder that `write_launch` has noted a name in; None: there is none."""
-    notes = [path for path in (logs / algo).glob(f"{env_id}_*/{env_id}/{LAUNCH}") if path.with_name(ARGS).is_file()]
-    ours = [path for path in notes if name is not None and path.read_text(encoding="utf-8") == name + "\n"]
+    ours = [path for path in _notes_of(logs, algo, env_id, name) if path.with_name(ARGS).is_file()]
     return max(ours, key=lambda path: path.stat().st_mtime).parents[1] if ours else None
+
+
+def forget_launches(logs: Path, algo: str, env_id: str, name: str | None) -> None:
+    """Have `launched_run` find no run that is there already: of an earlier ``torchrun`` of the same name.
+
+    :raises InputError: a note cannot be removed.
+    """
+    for path in _notes_of(logs, algo, env_id, name):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{path} is of an earlier torchrun '{name}' and cannot be removed: {error.strerror}; give torchrun "
+                "another --rdzv-id, or choose another log folder with -f"
+            ) from error
 
 
 def is_finished(inner: Path) -> bool:
@@ -88,6 +102,16 @@ def alone(folder: Path, env_id: str) -> Iterator[None]:
     refusal = f"another process is training in {folder}; stop it, or wait until it is done"
     with only_process(folder / env_id / ARGS, refusal):
         yield
+
+
+def _notes_of(logs: Path, algo: str, env_id: str, name: str | None) -> list[Path]:
+    """The files that `write_launch` has noted a name in."""
+    notes = []
+    for path in [] if name is None else (logs / algo).glob(f"{env_id}_*/{env_id}/{LAUNCH}"):
+        with suppress(FileNotFoundError):  # another torchrun may be removing its own
+            if path.read_text(encoding="utf-8") == f"{name}\n":
+                notes.append(path)
+    return notes
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:

@@ -47,9 +47,11 @@ class RankedUpdate(OnPolicyAlgorithm):
         return goes_on
 
     def _gather_episodes(self) -> None:
-        """Have the leader log the means of all ranks' episodes."""
+        """Have the leader log the means of all ranks' episodes, of as many of each where they are too many."""
         buffers: tuple[Any, Any] = (self.ep_info_buffer, self.ep_success_buffer)
-        for rank in self.ranks.gather([list(each) for each in buffers])[1:]:
+        # So the others' push the leader's oldest out, but no more of its newest than it keeps of another rank's.
+        newest = [list(each)[-max(each.maxlen // self.ranks.size, 1) :] for each in buffers]
+        for rank in self.ranks.gather(newest)[1:]:
             for buffer, values in zip(buffers, rank, strict=True):
                 buffer.extend(values)
         if not self.ranks.leader:

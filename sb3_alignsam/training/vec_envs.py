@@ -60,7 +60,9 @@ def make_vec_env(
         vec_env = ResumableVecMonitor(vec_env, filename)
     else:
         files = [None if monitor_folder is None else str(monitor_folder / str(index)) for index in own]
-        maker = partial(_make_one, env_id, env_kwargs, kind == "subproc")
+        on_gpu = kind == "subproc" and any(network.device.type == "cuda" for network in env.features.networks)
+        gpu = th.cuda.current_device() if on_gpu else None
+        maker = partial(_make_one, env_id, env_kwargs, kind == "subproc", gpu)
         makers: list[Callable[[], gym.Env]] = [partial(maker, file) for file in files]
         vec_env = EpisodeFeatures((DummyVecEnv if kind == "dummy" else TellingSubprocVecEnv)(makers))
     for row, index in enumerate(own):
@@ -84,10 +86,15 @@ def spared_cores(vec_env: VecEnv) -> Iterator[None]:
         th.set_num_threads(before)
 
 
-def _make_one(env_id: str, env_kwargs: dict[str, Any], own_process: bool, monitor_file: str | None) -> gym.Env:
+def _make_one(
+    env_id: str, env_kwargs: dict[str, Any], own_process: bool, gpu: int | None, monitor_file: str | None
+) -> gym.Env:
+    """:param gpu: which ``cuda`` means in a process of its own, as in its parent; None: no network is on one."""
     if own_process:
         # Several processes that each use every core are slower than one; set before the first torch call.
         th.set_num_threads(1)
         # Ctrl-C reaches every process of a terminal; the parent decides what ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpu is not None:
+        th.cuda.set_device(gpu)
     return ResumableMonitor(make_env(env_id, env_kwargs, SharingSamSegEnv), monitor_file)

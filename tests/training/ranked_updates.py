@@ -31,6 +31,7 @@ def main(args: list[str]) -> None:
             **_one_update(algo, ranks),
             "digests": _weights_of_every_step(algo, ranks),
             "updates_until_one_ended_it": _updates_until_the_leader_ends_it(algo, ranks),
+            "episodes": [_episodes_of_two_rollouts(algo, ranks, number) for number in (3, 150)],
         }
         Path(folder, f"{ranks.rank}.json").write_text(json.dumps(found))
 
@@ -118,3 +119,16 @@ def _updates_until_the_leader_ends_it(algo: str, ranks: Ranks) -> int:
     model = _model(algo, ranks, 2, batch_size=4 * ranks.size, n_epochs=1)
     model.learn(4 * STEPS * 2 * ranks.size, [CountAllRanks(ranks), ConvertCallback(goes_on)])
     return int(model._n_updates)
+
+
+def _episodes_of_two_rollouts(algo: str, ranks: Ranks, number: int) -> list[tuple[int, int, int]]:
+    """What is left of so many episodes of each rank and rollout: rank, rollout and number of each."""
+    model = _model(algo, ranks, 1)
+    model._setup_learn(1)
+    for rollout in range(2):
+        model._update_info_buffer(
+            [{"episode": (ranks.rank, rollout, each), "is_success": True} for each in range(number)], np.ones(number)
+        )
+        model._gather_episodes()
+    assert len(model.ep_info_buffer) == len(model.ep_success_buffer)
+    return list(model.ep_info_buffer)

@@ -23,6 +23,7 @@ from sb3_alignsam.training.resume import resume
 from sb3_alignsam.training.run import check_imitation, train
 from sb3_alignsam.training.run_folder import launched_run, write_launch
 from sb3_alignsam.training.settings import RunSettings
+from tests.cli.commands import call
 from tests.training.forks import Forks
 from tests.training.test_resume import _assert_same, _wait_for
 
@@ -214,3 +215,25 @@ def test_the_run_of_a_launch_is_found_again(tmp_path):
     assert launched_run(tmp_path, "ppo", ENV, "a") == tmp_path / "ppo" / f"{ENV}_3"
     assert launched_run(tmp_path, "ppo", ENV, "c") is None
     assert launched_run(tmp_path, "ppo", ENV, None) is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "restarts", "forgotten", "told"),
+    [(0, 0, True, "device 'abacus'"), (1, 0, False, "device 'abacus'"), (0, 1, False, "it has no env_id")],
+)
+def test_a_first_attempt_that_fails_leaves_no_run_of_an_earlier_launch_to_go_on_with(
+    tmp_path, monkeypatch, capsys, rank, restarts, forgotten, told
+):
+    """As with the same --rdzv-id a week later; what the leader's first attempt is not leaves all as it is."""
+    runs = [tmp_path / "maskable_ppo" / f"{ENV}_{number}" for number in (1, 2)]
+    for run, name in zip(runs, ("1", "2"), strict=True):
+        (run / ENV).mkdir(parents=True)
+        (run / ENV / "args.yml").write_text("seed: 0\n")
+        write_launch(run, ENV, name)
+    for variable, value in {"RUN_ID": 1, "RESTART_COUNT": restarts}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{variable}", str(value))
+    monkeypatch.setenv("RANK", str(rank))
+    code, _, error = call([*_command(tmp_path), "--device", "abacus"], capsys)
+    assert (code, told in error) == (2, True)
+    assert launched_run(tmp_path, "maskable_ppo", ENV, "1") == (None if forgotten else runs[0])
+    assert launched_run(tmp_path, "maskable_ppo", ENV, "2") == runs[1]

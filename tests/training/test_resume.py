@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
+from sb3_alignsam.training.distributed import Ranks
 from sb3_alignsam.training.resume import resume
 from sb3_alignsam.training.run import train
 from sb3_alignsam.training.run_folder import alone
@@ -227,6 +228,18 @@ def test_without_a_checkpoint_that_can_be_used_nothing_is_touched(stopped, tmp_p
     before = _monitors(run)
     assert_refused(["train", "--resume", run], "has no checkpoint that can be used", capsys)
     assert _monitors(run) == before
+
+
+def test_ranks_that_cannot_imitate_leave_a_run_killed_during_imitation_as_it_is(run_folder, tmp_path):
+    run = _copy(run_folder, tmp_path)
+    for path in (*run.glob("rl_model_*.zip"), run / ENV / "finished"):
+        path.unlink()
+    args = run / ENV / "args.yml"
+    args.write_text(args.read_text().replace("imitate: 0", "imitate: 64"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="--imitate is for one process"):
+        resume(run, {}, lambda line: None, Ranks(0, 2))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_checkpoint_is_a_zip_of_sb3_with_the_state_beside_it(stopped):

@@ -48,3 +48,9 @@ class TestTwoRanks:
 
     def test_end_together_where_a_callback_of_one_ends_it(self, found, algo):
         assert [rank["updates_until_one_ended_it"] for rank in found[algo]] == [1, 1]
+
+    def test_log_of_few_episodes_all_and_of_many_the_newest_of_each(self, found, algo):
+        (few, many), *others = [rank["episodes"] for rank in found[algo]]
+        assert others == [[[], []]]
+        assert sorted(few) == [[rank, rollout, each] for rank in (0, 1) for rollout in (0, 1) for each in range(3)]
+        assert sorted(many) == [[rank, 1, each] for rank in (0, 1) for each in range(100, 150)]
