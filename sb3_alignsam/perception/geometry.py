@@ -68,8 +68,8 @@ def cells_inside(height: int, width: int, size: int, side: int) -> np.ndarray:
 
 
 def _is_exact(old: int, new: int) -> bool:
-    """Whether both scale a side alike: up, where no weight is needed but multiples of 1 / (a small power of two), so that
-    none is rounded; down to a half or a quarter, where that holds too. From an eighth on they differ now and then."""
+    """Whether both scale a side alike: up, where only multiples of 1 / (a small power of two) are needed as weights, so
+    that none is rounded; down to a half or a quarter, likewise. From an eighth on they differ now and then."""
     if new < old:
         return old in (2 * new, 4 * new)
     parts = 2 * new // gcd(old, new)
