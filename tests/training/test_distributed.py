@@ -107,7 +107,7 @@ class TestTwoRanks:
         assert [path.name for path in run.glob("rl_model_*")] == ["rl_model_48_steps.zip"]
 
     def test_go_on_exactly_where_one_was_killed(self, whole, killed, forks, tmp_path):
-        run = shutil.copytree(killed[0], tmp_path / "run")
+        run = shutil.copytree(killed[0], tmp_path / killed[0].name)
         assert _ended(forks, forks.start_ranks(["train", "--resume", run])) == [0, 0], forks.log.read_text()
         _assert_same(run, whole)
 
