@@ -38,7 +38,7 @@ def test_it_serves_until_a_signal_ends_it_and_writes_no_file(host, number, code,
     command = [sys.executable, "-m", "sb3_alignsam", "serve", str(run_folder), "--host", host, "--port", "0"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=_let_no_file_grow,
+        preexec_fn=_begin,
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -86,9 +86,10 @@ def test_it_knows_which_addresses_only_this_machine_reaches():
         assert is_loopback(listening.getsockname()[0])
 
 
-def _let_no_file_grow():
+def _begin():
     """Writing a byte into any file fails, also into one without a name."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where the tests run in the background
 
 
 def _files(folder):
