@@ -106,17 +106,25 @@ class Ranks:
         count, total, squares = self.sum(sums).tolist()
         return int(count), total / count, max(squares - total**2 / count, 0.0)
 
-    def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float) -> None:
+    def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float, figures: th.Tensor) -> th.Tensor:
         """Make every parameter's gradient the weighted mean over all ranks, the same bits on each.
 
         :param weight: of this rank's gradients; those of all ranks sum to 1.
+        :param figures: other values, (N,), which travel with the first bucket: each message is a wait for the slowest.
+        :return: their weighted mean, (N,).
         """
+        beside = figures
         for bucket in _buckets([each for each in parameters if each.requires_grad]):
             # A parameter without a gradient here may have one elsewhere, and all ranks have to send as much.
             gradients = [th.zeros_like(each) if each.grad is None else each.grad for each in bucket]
-            flat = self.sum(th.cat([each.reshape(-1) for each in gradients]).mul_(weight))
-            for parameter, mean in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+            sizes = [beside.numel(), *(each.numel() for each in bucket)]
+            flat = self.sum(th.cat([beside.to(gradients[0]), *(each.reshape(-1) for each in gradients)]).mul_(weight))
+            means = flat.split(sizes)
+            figures = means[0] if beside.numel() else figures
+            beside = beside[:0]
+            for parameter, mean in zip(bucket, means[1:], strict=True):
                 parameter.grad = mean.view_as(parameter)
+        return figures
 
     def share_weights(self, module: th.nn.Module) -> None:
         """Give every rank the leader's parameters and buffers."""

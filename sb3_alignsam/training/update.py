@@ -82,13 +82,13 @@ class RankedUpdate(OnPolicyAlgorithm):
                 deviation = (squares / (count - 1)) ** 0.5
                 batch = batch._replace(advantages=(batch.advantages - mean) / (deviation + 1e-8))
             losses = self._losses(batch)
-            means = self.ranks.sum(th.stack([losses[name].detach() for name in FIGURES]) * weight)
+            self.policy.optimizer.zero_grad()
+            losses["loss"].backward()
+            figures = th.stack([losses[name].detach() for name in FIGURES])
+            means = self.ranks.average_gradients(self.policy.parameters(), weight, figures)
             rows.append(dict(zip(FIGURES, means.tolist(), strict=True)))
             if self._is_too_far(rows[-1]):
                 break
-            self.policy.optimizer.zero_grad()
-            losses["loss"].backward()
-            self.ranks.average_gradients(self.policy.parameters(), weight)
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
         return rows
