@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import resource
@@ -17,6 +16,7 @@ import pytest
 
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.cache import FeatureCache, image_key, text_key
+from tests.perception.cached import feature, in_children, key_of, numbers_in
 
 LIMIT_GB = 0.01
 
@@ -30,32 +30,6 @@ def folder(tmp_path):
 def cache(folder):
     with FeatureCache(folder, LIMIT_GB) as opened:
         yield opened
-
-
-def _feature(number, shape=(64, 32, 32)):
-    return np.full(shape, number, np.float16)
-
-
-def _key(number):
-    return b"key %d" % number
-
-
-def _numbers(cache, most):
-    """Which of the first `most` features are there; each must be whole."""
-    found = {number: cache.get(_key(number)) for number in range(most)}
-    assert all((array == number).all() for number, array in found.items() if array is not None)
-    return {number for number, array in found.items() if array is not None}
-
-
-def _in_children(*works):
-    """Run each piece of work in a forked process, all at once, and see each end well."""
-    fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=work) for work in works]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * len(works)
 
 
 @pytest.mark.parametrize(
@@ -90,80 +64,80 @@ def test_a_feature_is_computed_once_for_this_and_later_processes(folder):
 
     def compute():
         calls.append(1)
-        return _feature(7)
+        return feature(7)
 
     for _ in range(2):
         with FeatureCache(folder, LIMIT_GB) as cache:
             for _ in range(2):
-                assert np.array_equal(cache.get_or_compute(b"key", compute), _feature(7))
+                assert np.array_equal(cache.get_or_compute(b"key", compute), feature(7))
             assert len(cache) == 1
     assert len(calls) == 1
 
 
 def test_caches_of_one_folder_share_it_until_the_last_is_closed(folder, cache):
     with FeatureCache(folder / ".." / folder.name, LIMIT_GB) as second:
-        second.put(_key(1), _feature(1))
-    assert _numbers(cache, 2) == {1}
+        second.put(key_of(1), feature(1))
+    assert numbers_in(cache, 2) == {1}
     with pytest.raises(ValueError, match="is closed"):
-        second.get(_key(1))
+        second.get(key_of(1))
 
 
 def test_a_larger_limit_counts_where_a_process_opens_a_folder_twice(folder, cache):
     with FeatureCache(folder, 2 * LIMIT_GB) as larger:
         for number in range(100):
-            larger.put(_key(number), _feature(number))
-    assert _numbers(cache, 100) == set(range(100))
+            larger.put(key_of(number), feature(number))
+    assert numbers_in(cache, 100) == set(range(100))
 
 
 def test_processes_write_and_read_at_once(folder):
     def work():
         with FeatureCache(folder, LIMIT_GB) as cache:
             for number in range(25):
-                assert (cache.get_or_compute(_key(number), lambda n=number: _feature(n)) == number).all()
+                assert (cache.get_or_compute(key_of(number), lambda n=number: feature(n)) == number).all()
 
-    _in_children(*[work] * 4)
+    in_children(*[work] * 4)
     with FeatureCache(folder, LIMIT_GB) as cache:
-        assert _numbers(cache, 30) == set(range(25))
+        assert numbers_in(cache, 30) == set(range(25))
         assert len(cache) == 25
 
 
 def test_threads_write_and_read_at_once(cache):
     def work():
         for number in range(20):
-            cache.get_or_compute(_key(number), lambda n=number: _feature(n))
+            cache.get_or_compute(key_of(number), lambda n=number: feature(n))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert _numbers(cache, 20) == set(range(20))
+    assert numbers_in(cache, 20) == set(range(20))
 
 
 def test_a_forked_child_goes_on_with_its_parents_object(cache):
-    cache.put(_key(0), _feature(0))
+    cache.put(key_of(0), feature(0))
 
     def work():
-        assert _numbers(cache, 1) == {0}
-        cache.put(_key(1), _feature(1))
+        assert numbers_in(cache, 1) == {0}
+        cache.put(key_of(1), feature(1))
 
-    _in_children(work, work)
-    cache.put(_key(2), _feature(2))
-    assert _numbers(cache, 3) == {0, 1, 2}
+    in_children(work, work)
+    cache.put(key_of(2), feature(2))
+    assert numbers_in(cache, 3) == {0, 1, 2}
 
 
 def test_what_was_sent_to_a_worker_opens_the_same_folder(cache):
-    cache.put(_key(0), _feature(0))
+    cache.put(key_of(0), feature(0))
     sent = pickle.dumps(cache)
     assert len(sent) < 1000
 
     def work():
         received = pickle.loads(sent)
         assert received.limit_gb == LIMIT_GB
-        received.put(_key(1), received.get(_key(0)) + 1)
+        received.put(key_of(1), received.get(key_of(0)) + 1)
 
-    _in_children(work)
-    assert _numbers(cache, 2) == {0, 1}
+    in_children(work)
+    assert numbers_in(cache, 2) == {0, 1}
 
 
 def test_after_kills_in_mid_write_every_entry_is_whole(folder):
@@ -174,7 +148,7 @@ def test_after_kills_in_mid_write_every_entry_is_whole(folder):
             with FeatureCache(folder, LIMIT_GB) as cache:
                 for number in range(10**9):
                     cache.put(
-                        _key(100 * kill + number % 100), _feature(100 * kill + number % 100, (number % 9, 64, 64))
+                        key_of(100 * kill + number % 100), feature(100 * kill + number % 100, (number % 9, 64, 64))
                     )
                     os.write(writing, b"x")
             os._exit(1)
@@ -184,77 +158,25 @@ def test_after_kills_in_mid_write_every_entry_is_whole(folder):
         os.kill(child, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         with FeatureCache(folder, LIMIT_GB) as cache:
-            assert len(_numbers(cache, 1000)) == len(cache) > 0
-            cache.put(_key(999), _feature(999))
-            assert cache.get(_key(999)) is not None
+            assert len(numbers_in(cache, 1000)) == len(cache) > 0
+            cache.put(key_of(999), feature(999))
+            assert cache.get(key_of(999)) is not None
         os.close(reading)
-
-
-def test_the_limit_is_kept_and_the_oldest_go_first(cache, folder):
-    for number in range(150):
-        cache.put(_key(number), _feature(number))
-        assert sum(file.stat().st_size for file in folder.iterdir()) == cache.size_bytes <= LIMIT_GB * 1e9
-    kept = _numbers(cache, 150)
-    assert kept == set(range(150 - len(cache), 150))
-    assert len(cache) * _feature(0).nbytes > 0.8 * LIMIT_GB * 1e9
-
-
-def test_entries_of_all_sizes_make_room_for_each_other(cache):
-    sides = np.random.default_rng(0).integers(1, 700, 200)
-    for number, side in enumerate(sides):
-        cache.put(_key(number), _feature(number, (side, side)))
-        assert (cache.get(_key(number)) == number).all()
-    assert cache.size_bytes <= LIMIT_GB * 1e9
-
-
-def test_an_entry_beyond_the_limit_is_not_kept_and_nothing_is_lost_for_it(cache):
-    cache.put(_key(0), _feature(0))
-    big = np.zeros(2_000_000)
-    assert cache.get_or_compute(_key(1), lambda: big) is big
-    assert _numbers(cache, 2) == {0}
-
-
-def test_a_smaller_limit_is_reached_with_the_next_entry(folder):
-    with FeatureCache(folder, LIMIT_GB) as cache:
-        for number in range(60):
-            cache.put(_key(number), _feature(number))
-        before = cache.size_bytes
-    with FeatureCache(folder, LIMIT_GB / 4) as cache:
-        assert len(_numbers(cache, 60)) == 60
-        cache.put(_key(60), _feature(60))
-        assert 60 in _numbers(cache, 61)
-        assert len(cache) * _feature(0).nbytes < LIMIT_GB / 4 * 1e9
-        assert cache.size_bytes <= before + 1_000_000
-
-
-def test_a_process_with_a_larger_limit_does_not_lock_the_others_out(folder):
-    with FeatureCache(folder, 0.002) as cache:
-        cache.put(_key(0), _feature(0))
-
-        def work():
-            with FeatureCache(folder, LIMIT_GB) as larger:
-                for number in range(1, 50):
-                    larger.put(_key(number), _feature(number))
-
-        _in_children(work)
-        assert _numbers(cache, 50) == set(range(50))
-        cache.put(_key(50), _feature(50))
-        assert 50 in _numbers(cache, 51)
 
 
 def test_a_changed_byte_makes_a_miss_that_the_next_put_mends(folder):
     with FeatureCache(folder, LIMIT_GB) as cache:
         for number in range(3):
-            cache.put(_key(number), _feature(number + 1000))
+            cache.put(key_of(number), feature(number + 1000))
     content = bytearray((folder / "data.mdb").read_bytes())
-    place = content.index(_feature(1001).tobytes()) + 777
+    place = content.index(feature(1001).tobytes()) + 777
     content[place] ^= 1
     (folder / "data.mdb").write_bytes(content)
     with FeatureCache(folder, LIMIT_GB) as cache:
-        assert cache.get(_key(1)) is None
-        assert (cache.get(_key(2)) == 1002).all()
-        cache.put(_key(1), _feature(1001))
-        assert (cache.get(_key(1)) == 1001).all()
+        assert cache.get(key_of(1)) is None
+        assert (cache.get(key_of(2)) == 1002).all()
+        cache.put(key_of(1), feature(1001))
+        assert (cache.get(key_of(1)) == 1001).all()
         assert len(cache) == 3
 
 
@@ -270,7 +192,7 @@ def _refused(folder):
 def test_a_damaged_file_is_named_with_what_to_do(folder):
     with FeatureCache(folder, LIMIT_GB) as cache:
         for number in range(20):
-            cache.put(_key(number), _feature(number))
+            cache.put(key_of(number), feature(number))
     data = folder / "data.mdb"
     content = data.read_bytes()
     for damaged in (b"no database" * 1000, content[:1000], content[:1_000_000]):
@@ -279,7 +201,7 @@ def test_a_damaged_file_is_named_with_what_to_do(folder):
         assert "delete the folder" in _refused(folder)
     data.write_bytes(content)
     with FeatureCache(folder, LIMIT_GB) as cache:
-        assert len(_numbers(cache, 20)) == 20
+        assert len(numbers_in(cache, 20)) == 20
 
 
 def test_another_programs_database_is_left_alone(folder):
@@ -305,29 +227,29 @@ def test_a_folder_without_permission_is_named(folder):
             os.setuid(65534)
         assert "cannot be used: Permission denied" in _refused(folder)
 
-    _in_children(work)
+    in_children(work)
 
 
 def test_a_full_disk_costs_one_warning_and_nothing_that_was_there(folder, monkeypatch):
     monkeypatch.setattr("sb3_alignsam.perception.cache._warned", False)
     with FeatureCache(folder, LIMIT_GB) as cache:
-        cache.put(_key(0), _feature(0))
+        cache.put(key_of(0), feature(0))
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         with FeatureCache(folder, LIMIT_GB) as cache, warnings.catch_warnings(record=True) as caught:
             for number in range(1, 20):
-                assert (cache.get_or_compute(_key(number), lambda n=number: _feature(n)) == number).all()
-            assert 0 in _numbers(cache, 20)
+                assert (cache.get_or_compute(key_of(number), lambda n=number: feature(n)) == number).all()
+            assert 0 in numbers_in(cache, 20)
         assert len(caught) == 1
         assert "cannot be written" in str(caught[0].message)
 
-    _in_children(work)
+    in_children(work)
     with FeatureCache(folder, LIMIT_GB) as cache:
-        kept = _numbers(cache, 20)
+        kept = numbers_in(cache, 20)
         assert kept == set(range(len(cache)))
-        cache.put(_key(20), _feature(20))
-        assert cache.get(_key(20)) is not None
+        cache.put(key_of(20), feature(20))
+        assert cache.get(key_of(20)) is not None
 
 
 @pytest.mark.parametrize("limit", [0, -1, 0.0001, float("nan"), float("inf"), True, "20"])
