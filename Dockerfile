@@ -12,12 +12,13 @@ FROM python:3.11-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*
-COPY constraints.txt /tmp/constraints.txt
-# Both from PyTorch's own index: torchvision of another one does not fit a torch without CUDA.
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt \
-    --index-url https://download.pytorch.org/whl/cpu torch torchvision
-COPY --from=build /wheel /tmp/wheel
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(echo /tmp/wheel/*.whl)[serve]"
+COPY constraints.txt /install/
+# An index of builds without CUDA makes the image smaller by gigabytes; torch and torchvision have to be of the same one.
+ARG TORCH_INDEX_URL=
+RUN pip install --no-cache-dir --constraint /install/constraints.txt \
+    ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch torchvision
+COPY --from=build /wheel /install/wheel
+RUN pip install --no-cache-dir --constraint /install/constraints.txt "$(echo /install/wheel/*.whl)[serve]"
 RUN useradd --create-home --uid 1000 agent
 USER agent
 WORKDIR /home/agent
