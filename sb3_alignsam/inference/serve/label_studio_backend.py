@@ -170,16 +170,22 @@ def _drawings(body: bytes, annotator: Annotator, limits: Limits) -> list[list[_D
     asked = _read(_Predict, body)
     brushes = _brushes(asked.label_config, annotator, limits)
     points = asked.params.context.result if asked.params and asked.params.context else []
-    return [
-        [_drawing(f"task {number}: '{brush.key}'", task, brush, points, limits) for brush in brushes]
-        for number, task in enumerate(asked.tasks, 1)
-    ]
+    return [_task_drawings(number, task, brushes, points, limits) for number, task in enumerate(asked.tasks, 1)]
 
 
-def _drawing(where: str, task: _Task, brush: Brush, points: Sequence[_KeyPoint], limits: Limits) -> _Drawing:
-    """:param where: what messages call the picture. :param points: of a person; they are of one label."""
-    content = _picture(where, task.data.get(brush.key))
-    pixels = stated_pixels(content, where, limits)
+def _task_drawings(
+    number: int, task: _Task, brushes: Sequence[Brush], points: Sequence[_KeyPoint], limits: Limits
+) -> list[_Drawing]:
+    """:param number: what messages call the task. :param points: of a person; they are of one label."""
+    pictures: dict[str, tuple[bytes, int]] = {}
+    for key in {brush.key: None for brush in brushes}:  # once each: many tags may draw on one picture
+        where = f"task {number}: '{key}'"
+        content = _picture(where, task.data.get(key))
+        pictures[key] = content, stated_pixels(content, where, limits)
+    return [_drawing(*pictures[brush.key], brush, points) for brush in brushes]
+
+
+def _drawing(content: bytes, pixels: int, brush: Brush, points: Sequence[_KeyPoint]) -> _Drawing:
     if not points:
         return _Drawing(brush, Job(content, pixels, brush.labels))
     label = points[-1].value.keypointlabels[0]
@@ -221,13 +227,12 @@ def _brushes(text: str, annotator: Annotator, limits: Limits) -> list[Brush]:
         known = [name for name in brush.labels if not annotator.reads_category or name in annotator.categories]
         if not known:
             annotator.check_category(brush.labels[0])
-        if len(known) > limits.categories:
-            raise HTTPException(
-                422,
-                f"BrushLabels {short(brush.name)} has {len(known)} labels; the agent looks for at "
-                f"most {limits.categories} a picture",
-            )
         brushes.append(Brush(brush.name, brush.image, brush.key, tuple(known)))
+    total = sum(len(brush.labels) for brush in brushes)
+    if total > limits.categories:
+        raise HTTPException(
+            422, f"the labelling interface has {total} labels; the agent looks for at most {limits.categories} a task"
+        )
     return brushes
 
 

@@ -21,6 +21,8 @@ CONFIG = """<View>
   <Label value="else"/></BrushLabels>
   <KeyPointLabels name="point" toName="picture" smart="true"><Label value="star"/><Label value="ring"/></KeyPointLabels>
 </View>"""
+TAG = '<BrushLabels name="b" toName="a"><Label value="star"/></BrushLabels>'
+MANY_TAGS = f'<View><Image name="a" value="$photo"/>{TAG * 21}</View>'
 
 
 def embedded(content, kind="png"):
@@ -157,6 +159,7 @@ FILE = '<!DOCTYPE v [<!ENTITY a SYSTEM "file:///etc/passwd">]><View>&a;</View>'
         (CONFIG.replace('toName="picture"', ""), "of a value such as $image"),
         (CONFIG.replace("star", "stra").replace("ring", "rign"), "did you mean star"),
         (f"<View>{' ' * 2**18}</View>", "at most 262144 are read"),
+        (MANY_TAGS, "has 21 labels; the agent looks for at most 20 a task"),
         ("<View>" * 19000 + "</View>" * 19000, "no BrushLabels"),
         (7, "label_config"),
     ],
@@ -198,7 +201,9 @@ def test_an_agent_that_reads_names_looks_for_every_label_up_to_a_number(explicit
     labels = "".join(f'<Label value="light {number}"/>' for number in range(4))
     config = f'<View><Image name="a" value="$photo"/><BrushLabels name="b" toName="a">{labels}</BrushLabels></View>'
     with served(Annotator(explicit_run, env_kwargs={"cache": False}), categories=3) as address:
-        _assert_refused(predict(address, embedded(scene_png), config=config), 422, "at most 3 a picture")
+        _assert_refused(
+            predict(address, embedded(scene_png), config=config), 422, "4 labels; the agent looks for at most 3 a task"
+        )
         fewer = config.replace('<Label value="light 3"/>', "")
         (prediction,) = predict(address, embedded(scene_png), config=fewer).json()["results"]
         assert {region["value"]["brushlabels"][0] for region in prediction["result"]} <= {
