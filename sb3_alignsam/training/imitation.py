@@ -24,7 +24,6 @@ from sb3_alignsam.training.first_clicks import FirstClicks
 TARGETS = "click_targets"
 """Key under which a step's targets lie beside its observation in the buffer; no policy ever sees it."""
 
-
 LOSSES_A_LINE = 16
 """Minibatches of first clicks that are logged together."""
 
@@ -49,17 +48,17 @@ class ImitationSettings:
 
 
 class Imitation:
-    """DAgger (Ross et al., AISTATS 2011, algorithm 3.1) with the targets of `click_targets`; scenes are many and cheap
-    to label, so each rollout is learnt from and forgotten instead of being kept.
+    """First clicks alone (`FirstClicks`), then DAgger (Ross et al., AISTATS 2011, algorithm 3.1) with the targets of
+    `click_targets`; scenes are many and cheap to label, so each rollout is learnt from and forgotten.
 
-    The agent's own actions, drawn as PPO draws them, lead through the episodes, at first mixed with the teacher's;
-    every state is labelled by the teacher. Beside that the value network learns the rollout's returns, as in PPO, so
+    There the agent's own actions, drawn as PPO draws them, lead on, at first mixed with the teacher's; every state is
+    labelled by the teacher. Beside that the value network learns the rollout's returns, as in PPO, so
     that what comes after need not begin by unlearning.
 
     :param model: PPO or MaskablePPO with a `ClickPolicy`; its policy is trained in place.
     :param vec_env: the episodes, of the model's own kind; no other's state is touched.
-    :param buffer_class: as of the model. :param seed: of who acts, the teacher or the agent; all else draws
-        from the generators that the model has seeded.
+    :param buffer_class: as of the model. :param seed: of the images of first clicks, and of who acts, the
+        teacher or the agent; all else draws from the generators that the model has seeded.
     :raises InputError: the policy is not one of ours.
     """
 
