@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +19,8 @@ EASIEST = 0.1
 SHARE_OF_LATEST = 0.5
 """Share of the latest score in an episode's recent score."""
 _CHOICES = 2**16
+Read = Callable[[Dataset, int], list[Sample]]
+"""Gives one sample or more, all of the same image, for an index of a `Sampler`."""
 
 
 class Sampler:
@@ -167,6 +169,11 @@ class Sampler:
         changed = scores.copy()
         changed[row] += SHARE_OF_LATEST * (score - changed[row])
         return changed
+
+
+def one_sample(dataset: Dataset, index: int) -> list[Sample]:
+    """What an index of a `Sampler` stands for, alone."""
+    return [read_sample(dataset, index)]
 
 
 def read_sample(dataset: Dataset, index: int) -> Sample:

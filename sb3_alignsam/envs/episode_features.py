@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -39,15 +39,15 @@ class SharingSamSegEnv(SamSegEnv):
         self.observation_space = spaces.Dict(changing)
         self._shared: SharedMemory | None = None
 
-    def begin(self, episode: ClickEpisode) -> None:
+    def begin(self, episodes: Sequence[ClickEpisode]) -> None:
         """Make an episode the running one and leave its constants in shared memory."""
-        super().begin(episode)
+        super().begin(episodes)
         if self._shared is None:
             self._shared = SharedMemory(create=True, size=_size(self.full_observation_space))
             # A program that ends without `close` leaves nothing behind either.
             self._remove = weakref.finalize(self, _remove, self._shared)
         places = _places(self.full_observation_space, self._shared)
-        for key, value in self.observations.constants(episode).items():
+        for key, value in self.observations.constants(self.episode).items():
             places[key][...] = value
 
     def reset(

@@ -11,7 +11,7 @@ import torch as th
 
 from sb3_alignsam.datasets.ahead import Ahead
 from sb3_alignsam.datasets.base import Dataset, Sample
-from sb3_alignsam.datasets.sampling import read_sample
+from sb3_alignsam.datasets.sampling import Read
 from sb3_alignsam.envs.episode import ClickEpisode
 from sb3_alignsam.envs.sam_seg_env import SamSegEnv
 from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeatures
@@ -19,12 +19,6 @@ from sb3_alignsam.perception.frozen_features import FrozenFeatures, ImageFeature
 SMALL_BYTES = 32_000_000
 """Networks below this size are copied to worker processes, which then compute features too."""
 Found = tuple[list[Sample], ImageFeatures | None]
-Read = Callable[[Dataset, int], list[Sample]]
-
-
-def one_sample(dataset: Dataset, index: int) -> list[Sample]:
-    """What a draw stands for, alone."""
-    return [read_sample(dataset, index)]
 
 
 class EpisodesAhead:
@@ -36,11 +30,11 @@ class EpisodesAhead:
     taken.
 
     :param env: what the episodes are for. :param num_workers: see `Ahead`; with 0 there is no thread either.
-    :param read: gives one or more samples of the same image for an index; can be pickled.
+    :param read: gives one or more samples of the same image for an index; can be pickled. None: as `env` reads them.
     """
 
-    def __init__(self, env: SamSegEnv, num_workers: int, read: Read = one_sample) -> None:
-        self._env = env
+    def __init__(self, env: SamSegEnv, num_workers: int, read: Read | None = None) -> None:
+        self._env, read = env, read or env.read
         self._threads: ThreadPoolExecutor | None = None
         if num_workers and can_be_copied(env.features):
             self._found: Ahead[Found] | None = Ahead(SamplesAndFeatures(env.dataset, env.features, read), num_workers)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
-from sb3_alignsam.datasets.sampling import Rule, Sampler, read_sample
+from sb3_alignsam.datasets.sampling import Read, Rule, Sampler, one_sample, read_sample, samples_of_draw
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
 from sb3_alignsam.envs.episode_state import episode_state, restore_episode
@@ -21,6 +21,7 @@ from sb3_alignsam.envs.observations import Observations
 from sb3_alignsam.envs.rendering import render_episode
 from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score
 from sb3_alignsam.envs.turn import Turn
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.keywords import check_choice, check_whole
 from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.clip_surgery import ClipSurgery
@@ -52,6 +53,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param sampling: how they are drawn: ``uniform``, ``balanced``, ``inverse_frequency`` or ``hard``, see `Sampler`.
     :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
         is right; to be learnt, it needs ``allow_stop``.
+    :param every_category: an episode that was drawn is followed by one for each other target category on its image, so
+        that the image is read and encoded once for all of them.
     :param lenient: leave out what cannot be used of a COCO folder, rather than refuse it.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
@@ -88,6 +91,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         categories: Sequence[str] | str | None = None,
         sampling: Rule = "uniform",
         absent_rate: float = 0.0,
+        every_category: bool = False,
         lenient: bool = False,
         segmenter: str | Path | Segmenter = "tiny",
         checkpoint: str | None = None,
@@ -121,6 +125,10 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             else dataset
         )
         self.sampler = Sampler(self.dataset, sampling, absent_rate)
+        if every_category and sampling == "hard":
+            raise InputError("every_category goes with any sampling but 'hard', which weighs single episodes")
+        self.read: Read = samples_of_draw if every_category else one_sample
+        """Gives the samples, all of the same image, of the episodes that a draw stands for."""
         if isinstance(segmenter, str | Path):
             segmenter = shared_segmenter(str(segmenter), checkpoint, device)
         self.segmenter: Segmenter = segmenter
@@ -147,6 +155,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         self.action_space = spaces.Discrete(self.grid.num_actions)
         self.render_mode, self.render_size = render_mode, render_size
         self._episode: ClickEpisode | None = None
+        self._waiting: list[ClickEpisode] = []
         self._turn: Turn | None = None
         self._steps = 0
         self._reward = 0.0
@@ -169,7 +178,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         """Start an episode; see the class for `options`.
 
         With ``target: instance``, an episode whose answer found an instance is followed by one for the next instance
-        of the same image.
+        of the same image; with `every_category`, by those for the image's other categories.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -177,14 +186,17 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         state = (options or {}).get("state")
         if state is not None:
             self.restore_draws(state)
-            self.restore(state, self.fixed_episode(state["episode"]["index"]))
+            self.restore(state, self._episodes(state["episode"]["index"]))
             return self.observe(), self.info()
-        episode = None if seed is not None or options else self.following_episode()
-        if episode is None:
+        episodes = [] if seed is not None or options else self.following_episodes()
+        if not episodes:
             index = (options or {}).get("index")
-            episode = self.fixed_episode(self.sampler.draw(self.np_random) if index is None else index)
+            if index is None:
+                episodes = self._episodes(self.sampler.draw(self.np_random))
+            else:
+                episodes = [self.fixed_episode(index)]
             self.sampler.begin(drawn=index is None)
-        self.begin(episode)
+        self.begin(episodes)
         return self.observe(), self.info()
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -193,14 +205,22 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         reward, terminated, info = self.settle()
         return self.observe(), reward, terminated, False, info
 
-    def following_episode(self) -> ClickEpisode | None:
-        """With ``target: instance``, the episode that follows on the same image; None: another image is due."""
-        return None if self._episode is None else self._episode.next_object()
+    def following_episodes(self) -> list[ClickEpisode]:
+        """Those that are left on the same image, with ``target: instance`` the next instance's first; empty: another
+        image is due."""
+        found = None if self._episode is None else self._episode.next_object()
+        return self._waiting if found is None else [found, *self._waiting]
 
     def fixed_episode(self, index: int) -> ClickEpisode:
         """The dataset's fixed episode `index`, or one that was drawn, fresh; the running one goes on untouched."""
         sample = read_sample(self.dataset, index)
         return self.new_episode(sample, self.features.of(sample.image), index)
+
+    def _episodes(self, index: int) -> list[ClickEpisode]:
+        """Those that a draw stands for, fresh."""
+        samples = self.read(self.dataset, index)
+        features = self.features.of(samples[0].image)
+        return [self.new_episode(sample, features, index) for sample in samples]
 
     def new_episode(self, sample: Sample, features: ImageFeatures, index: int | None = None) -> ClickEpisode:
         """A fresh episode of this environment's kind.
@@ -222,9 +242,10 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             index=index,
         )
 
-    def begin(self, episode: ClickEpisode) -> None:
-        """Make a fresh episode the running one."""
-        self._episode, self._turn = episode, None
+    def begin(self, episodes: Sequence[ClickEpisode]) -> None:
+        """Make the first of some fresh episodes of an image the running one; the others follow it."""
+        self._episode, *self._waiting = episodes
+        self._turn = None
         self._steps, self._reward = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,6 +257,8 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
             "sampler": self.sampler.state_dict(),
             "steps": self._steps,
             "reward": self._reward,
+            "category_id": self.episode.sample.category_id,
+            "waiting": len(self._waiting),
             "episode": episode,
         }
 
@@ -249,10 +272,13 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         """Draw only images that no other environment of any rank draws, see `Sampler.take_share`; before a reset."""
         self.sampler.take_share(part, parts, rank, world_size)
 
-    def restore(self, state: Mapping[str, Any], episode: ClickEpisode) -> None:
-        """Go on with the episode of a `state_dict`. :param episode: a fresh one of the same index."""
-        restore_episode(episode, state["episode"], self.segmenter.device)
-        self.begin(episode)
+    def restore(self, state: Mapping[str, Any], episodes: Sequence[ClickEpisode]) -> None:
+        """Go on with the episode of a `state_dict`. :param episodes: those that its draw stands for, fresh."""
+        # Earlier checkpoints name no category: they had one episode a draw.
+        category_id = state.get("category_id", episodes[0].sample.category_id)
+        place = [episode.sample.category_id for episode in episodes].index(category_id)
+        restore_episode(episodes[place], state["episode"], self.segmenter.device)
+        self.begin(episodes[place : place + 1 + state.get("waiting", 0)])
         self._steps, self._reward = int(state["steps"]), float(state["reward"])
 
     def choose(self, action: np.int64) -> Click | None:
@@ -281,6 +307,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         twin = copy.copy(self)
         twin.sampler = self.sampler.fresh()
         twin._episode = twin._turn = None
+        twin._waiting = []
         twin._steps, twin._reward = 0, 0.0
         twin._np_random = twin._np_random_seed = None
         return twin

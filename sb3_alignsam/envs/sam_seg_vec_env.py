@@ -84,7 +84,7 @@ class SamSegVecEnv(VecEnv):
             if row not in restored:
                 self._begin(row, seed is not None, options)
                 continue
-            self.envs[row].restore(options["state"], *restored[row]())
+            self.envs[row].restore(options["state"], restored[row]())
             self.reset_infos[row] = self.envs[row].info()
         self._reset_seeds()
         self._reset_options()
@@ -140,14 +140,14 @@ class SamSegVecEnv(VecEnv):
         """Start one episode as `SamSegEnv.reset` does."""
         env = self.envs[row]
         index = (options or {}).get("index")
-        episode = None if seeded or options else env.following_episode()
+        episodes = [] if seeded or options else env.following_episodes()
         if index is not None:
-            (episode,) = self._ahead.ask(index)()
+            episodes = self._ahead.ask(index)()[:1]
             env.sampler.begin(drawn=False)
-        if episode is None:
-            (episode,) = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
+        if not episodes:
+            episodes = (self._next[row].popleft() if self._next[row] else self._draw(row)).take()
             env.sampler.begin(drawn=True)
-        env.begin(episode)
+        env.begin(episodes)
         self.reset_infos[row] = env.info()
 
     def _observe(self) -> dict[str, np.ndarray]:

@@ -54,29 +54,46 @@ def test_objects_that_were_found_stay_excluded():
     assert other.episode.found.all()
 
 
+def test_one_that_was_asked_for_goes_on_as_itself_and_alone():
+    kwargs = {"every_category": True, "max_steps": 2}
+    env, other = make_env("SamSegShapes-v0", kwargs), make_env("SamSegShapes-v0", kwargs)
+    env.reset(seed=0)
+    env.reset(options={"index": 5})
+    assert len(env.dataset.get_all(5)) > 1
+    state = env.state_dict()
+    for each in (env, other):
+        if each is other:
+            each.reset(options={"state": state})
+        assert each.episode.sample.category == env.dataset.get(5).category
+        image_id = each.episode.sample.image_id
+        each.reset()
+        assert each.episode.sample.image_id != image_id
+
+
 def test_an_episode_of_no_dataset_has_no_state(env, segmenter):
     env.reset(seed=0)
     sample = env.episode.sample
-    env.begin(env.new_episode(sample, env.features.of(sample.image)))
+    env.begin([env.new_episode(sample, env.features.of(sample.image))])
     with pytest.raises(RuntimeError, match="no dataset numbers"):
         env.state_dict()
 
 
 def _steps(vec_env, count):
-    """Rewards and images of the first valid actions."""
+    """Rewards, images and categories of the first valid actions."""
     found = []
     for _ in range(count):
         masks = vec_env.env_method("action_masks")
         actions = np.array([np.flatnonzero(mask)[7] for mask in masks])
         _, rewards, _, infos = vec_env.step(actions)
-        found.append((rewards.tolist(), [info["image_id"] for info in infos]))
+        found.append((rewards.tolist(), [(info["image_id"], info["category"]) for info in infos]))
     return found
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_episodes_that_wait_do_not_count_as_drawn(num_workers):
+@pytest.mark.parametrize("every_category", [False, True])
+def test_episodes_that_wait_do_not_count_as_drawn(num_workers, every_category):
     """So a batched environment goes on with the same episodes, however far it had drawn ahead, and a plain one too."""
-    kwargs = {"max_steps": 2}
+    kwargs = {"max_steps": 2, "every_category": every_category}
     vec_env = SamSegVecEnv(make_env("SamSegShapes-v0", kwargs), 2, num_workers)
     vec_env.seed(0)
     vec_env.reset()

@@ -110,6 +110,22 @@ def test_a_fixed_episode_can_be_asked_for(env):
         assert info["image_id"] == index + 1
 
 
+def test_each_other_category_of_a_drawn_image_follows():
+    env = make_env("SamSegShapes-v0", {"every_category": True})
+    env.reset(seed=0)
+    for _ in range(3):
+        episodes = {(env.episode.sample.image_id, env.episode.sample.category)}
+        expected = env.dataset.get_all(env.episode.index)
+        embedding = env.episode.embedding
+        for _ in expected[1:]:
+            env.reset()
+            episodes.add((env.episode.sample.image_id, env.episode.sample.category))
+            assert env.episode.embedding is embedding  # the image is encoded once
+        assert episodes == {(expected[0].image_id, each.category) for each in expected}
+        env.reset()
+        assert env.episode.sample.image_id != expected[0].image_id
+
+
 def test_frames_of_one_environment_have_one_shape_and_show_the_clicks(env):
     env.reset(seed=1)
     before = env.render()
@@ -173,6 +189,7 @@ def test_a_dataset_of_ones_own_is_enough(segmenter):
         ({"categories": ["stra"]}, "did you mean star"),
         ({"colour": "red"}, "environment keyword 'colour'"),
         ({"num_patches": "many"}, "num_patches"),
+        ({"split": "dev", "sampling": "hard", "every_category": True}, "every_category"),
     ],
 )
 def test_every_wrong_keyword_is_named(kwargs, words):

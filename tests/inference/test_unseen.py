@@ -12,7 +12,7 @@ def test_an_environment_can_be_made_of_it_and_plays_what_it_is_brought():
     env = SamSegEnv(dataset=Unseen(["star", "ring"]), cache=False, max_steps=2)
     assert (len(env.dataset), env.dataset.categories) == (0, ("star", "ring"))
     sample = unseen_sample(np.full((30, 40, 3), 99, np.uint8), "ring")
-    env.begin(env.new_episode(sample, env.features.of(sample.image)))
+    env.begin([env.new_episode(sample, env.features.of(sample.image))])
     observation = env.observe()
     assert observation["target_category"] == 1
     assert env.observation_space.contains(env.step(np.int64(0))[0])
