@@ -127,6 +127,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         self.sampler = Sampler(self.dataset, sampling, absent_rate)
         if every_category and sampling == "hard":
             raise InputError("every_category goes with any sampling but 'hard', which weighs single episodes")
+        self.every_category = every_category
         self.read: Read = samples_of_draw if every_category else one_sample
         """Gives the samples, all of the same image, of the episodes that a draw stands for."""
         if isinstance(segmenter, str | Path):

@@ -64,8 +64,8 @@ class SamSegVecEnv(VecEnv):
         self._ahead = EpisodesAhead(env, num_workers)
         self._next: list[deque[_Drawn]] = [deque() for _ in range(num_envs)]
         self._depth = min(max(AHEAD_BYTES // (num_envs * _episode_bytes(env)), 1), MOST_AHEAD) if num_workers else 0
-        self.computing_workers = num_workers if can_be_copied(env.features) else 0
-        """Worker processes that run networks, and so keep a core each busy."""
+        self.computing_workers = num_workers if can_be_copied(env.features) and not env.every_category else 0
+        """Worker processes that keep a core each busy: they run networks, and for one episode an image."""
         self._constants = StackedConstants(num_envs)
         self._actions = np.zeros(num_envs, np.int64)
         super().__init__(num_envs, env.observation_space, env.action_space)
