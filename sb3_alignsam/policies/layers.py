@@ -30,9 +30,9 @@ class Condition(nn.Module):
 class EmbeddingReader(nn.Module):
     """Reads SAM's embedding e, weighted by the mask probability p as ``e·p + e``, into few channels on a coarse grid.
 
-    Height and width are halved down to about two cells a patch's side; then to few channels, then by non-overlapping
+    Height and width are halved down to about two cells a patch's side; then to few channels, and by non-overlapping
     windows to about the click grid: so an update stays as cheap as a click, since the embedding is the only array here
-    that is large, and it is read once.
+    that is large, and it is read once. No other array has as many cells: what is made of it is on the grid already.
 
     :param embedding_shape: (C, h, w) of e. :param channels: it is reduced to. :param side: of the click grid.
     """
@@ -56,34 +56,33 @@ class EmbeddingReader(nn.Module):
         rows: th.Tensor | None = None,
     ) -> tuple[th.Tensor, th.Tensor]:
         """:param embedding: (E, C, h, w). :param probability: (B, 1, h, w).
-        :param queries: (E, Q, C), whose products with each cell of the halved e, unweighted, are asked for too.
+        :param queries: (E, Q, C), whose products with the cells of e, unweighted, are asked for too.
         :param rows: of `embedding`, which each of the B reads, (B,) int64; None: each its own, and E is B.
-        :return: the reduced embedding, (B, channels, about G, about G), and the products, (B, Q, h', w')."""
-        weights = self.reduce.weight.expand(embedding.shape[0], -1, -1)
+        :return: the reduced embedding, (B, channels, about G, about G), and the products' means over its windows,
+            (B, Q, about G, about G); type: that of the weights."""
+        # Both layers in one: each cell is multiplied by what its place in a window makes of it, (E, places, K, C).
+        weights = (self.gather.weight.permute(2, 3, 0, 1) @ self.reduce.weight).flatten(0, 1)
+        weights = weights.expand(embedding.shape[0], -1, -1, -1)
         if queries is not None:
-            weights = th.cat([weights, queries], dim=1)
+            weights = th.cat([weights, queries[:, None].expand(-1, weights.shape[1], -1, -1)], dim=2)
         if th.is_autocast_enabled(weights.device.type):
             weights = weights.to(th.get_autocast_dtype(weights.device.type))
         if self.halvings:
             embedding = halved(embedding, self.halvings, weights.dtype)
             probability = F.avg_pool2d(probability, 2**self.halvings)
-        read = products(weights, embedding.flatten(2)).unflatten(2, embedding.shape[2:])
-        if rows is not None:
-            read = read.index_select(0, rows)
-        channels = self.reduce.out_features
-        # A factor of each cell commutes with a sum over channels: this is the reduction of e·p + e.
-        return self._gathered(read[:, :channels] * (1 + probability)), read[:, channels:]
-
-    def _gathered(self, read: th.Tensor) -> th.Tensor:
-        """What `gather` gives, (B, channels, h', w') to about (B, channels, G, G): windows that do not overlap are one
-        product of matrices, which a processor goes back through several times faster than through a convolution."""
         window = self.gather.stride[0]
-        if window == 1 or read.shape[2] % window or read.shape[3] % window:
-            return self.gather(read)
-        windows = F.pixel_unshuffle(read, window)
+        cells, shape = cells_of_windows(embedding, window)
+        read = products(weights.flatten(0, 1), cells.flatten(0, 1)).unflatten(0, weights.shape[:2])
+        made, asked = read[:, :, : self.reduce.out_features], read[:, :, self.reduce.out_features :].mean(1)
+        # A factor of each cell commutes with a sum over channels: this is what the layers make of e·p + e.
+        factors = 1 + cells_of_windows(probability, window)[0].to(read.dtype)
         assert self.gather.bias is not None
-        gathered = self.gather.weight.flatten(1) @ windows.flatten(2) + self.gather.bias[:, None]
-        return gathered.unflatten(2, windows.shape[2:])
+        reduced = self.gather.bias[:, None].to(read.dtype)
+        for place, factor in zip(made.unbind(1), factors.unbind(1), strict=True):
+            reduced = reduced + (place if rows is None else place.index_select(0, rows)) * factor
+        if rows is not None:
+            asked = asked.index_select(0, rows)
+        return reduced.unflatten(2, shape), asked.unflatten(2, shape)
 
 
 class ConditionedBlock(nn.Module):
@@ -165,6 +164,17 @@ def _parts(embedding: th.Tensor) -> list[slice]:
     if embedding.device.type == "cpu":
         most = max(PART_BYTES // (4 * embedding[0].numel()), 1)
     return [slice(start, start + most) for start in range(0, size, most)]
+
+
+def cells_of_windows(features: th.Tensor, size: int) -> tuple[th.Tensor, tuple[int, int]]:
+    """Cells by their place in windows of size × size that do not overlap; what is left over at the ends is left out.
+
+    :param features: (B, C, h, w). :return: (B, size², C, h//size · w//size), and (h//size, w//size).
+    """
+    height, width = features.shape[2] // size, features.shape[3] // size
+    features = features[:, :, : height * size, : width * size]
+    cells = features.unflatten(3, (width, size)).unflatten(2, (height, size)).permute(0, 3, 5, 1, 2, 4)
+    return cells.flatten(4).flatten(1, 2), (height, width)
 
 
 def grid_places(side: int) -> th.Tensor:
