@@ -19,6 +19,9 @@ from tests.conftest import REPOSITORY
 
 CLIENTS = 200
 SECONDS = 60
+WARM = 1000
+"""Answers until the libraries have seen most shapes of a batch and keep what they made for each. Seen over 3,840 answers,
+in 165 seconds on two cores: 934 MB at first, 1,026 after 544, 1,047 after 936, 1,046 to 1,059 from then on."""
 
 
 @pytest.mark.long
@@ -28,9 +31,9 @@ def test_two_hundred_clients_get_answers_or_are_told_to_wait_and_memory_does_not
     try:
         assert process.stdout is not None
         address = re.match(r"http://\S+?:\d+", process.stdout.readline()).group()
-        warm = _ask(address, scene_png, 10)
+        warm = _ask(address, scene_png, answers=WARM)
         before = _resident(process.pid)
-        statuses = _ask(address, scene_png, SECONDS)
+        statuses = _ask(address, scene_png, seconds=SECONDS)
         after = _resident(process.pid)
         assert requests.get(f"{address}/health", timeout=60).json()["in_progress"] == 0
     finally:
@@ -44,13 +47,13 @@ def test_two_hundred_clients_get_answers_or_are_told_to_wait_and_memory_does_not
     assert process.returncode == 143
 
 
-def _ask(address, image, seconds):
-    """Let all clients ask for so many seconds. :return: how often each status came."""
+def _ask(address, image, seconds=0.0, answers=0):
+    """Let all clients ask for so many seconds and until so many answers came. :return: how often each status came."""
     statuses, end = collections.Counter(), time.monotonic() + seconds
 
     def client():
         with requests.Session() as session:
-            while time.monotonic() < end:
+            while set(statuses) <= {200, 503} and (time.monotonic() < end or statuses[200] < answers):
                 sent = {"files": {"image": image}, "data": {"category": "star"}, "timeout": 120}
                 try:
                     answer = session.post(f"{address}/segment", **sent)
@@ -59,7 +62,8 @@ def _ask(address, image, seconds):
                     continue
                 statuses[answer.status_code] += 1
                 if answer.status_code == 503:
-                    time.sleep(min(float(answer.headers["Retry-After"]), max(0.0, end - time.monotonic())))
+                    left = float("inf") if statuses[200] < answers else max(0.0, end - time.monotonic())
+                    time.sleep(min(float(answer.headers["Retry-After"]), left))
 
     threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
     for thread in threads:
