@@ -3,8 +3,9 @@
 Each update sees new scenes. Every image token is compared with sentences on all categories and on the background, and
 learns what its cell shows; the CLS token learns the caption of its scene among those of the batch (Radford et al.,
 "Learning Transferable Visual Models from Natural Language Supervision", ICML 2021, section 2.3). Both are read from the
-paths that CLIP Surgery reads, so the maps are what is trained. The stem starts from the tiny SAM's encoder. Stopped at
-any time, the same command goes on from the last state in DIR.
+paths that CLIP Surgery reads, so the maps are what is trained. The stem starts from the tiny SAM's encoder, or all
+of it from trained weights (``--weights``; with another ``--seed`` it sees other scenes). Stopped at any time, the same
+command goes on from the last state in DIR.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import click
 import torch as th
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPModel
 
+from sb3_alignsam.errors import InputError
 from sb3_alignsam.perception.clip_prompts import tokenize
 from sb3_alignsam.perception.clip_surgery import dual_path_tokens, encode_texts
 from sb3_alignsam.perception.loading import TINY_WEIGHTS
@@ -48,6 +51,23 @@ class ClipPretraining(AveragedTraining):
         model.vision_model.embeddings.patch_embedding.encoder = trained_encoder()
         super().__init__(model, nn.Identity(), updates, learning_rate, device)
         self.tokenizer = tiny_tokenizer()
+
+    def start_from(self, weights: Path) -> None:
+        """Take over trained weights, such as those that ship with the package; the schedule begins anew.
+
+        :raises InputError: the file cannot be read, or is of another network.
+        """
+        try:
+            values = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{weights} cannot be read as safetensors ({error}); name a tiny_clip.safetensors"
+            ) from error
+        for model in (self.model, self.average):
+            try:
+                model.load_state_dict(values)
+            except RuntimeError as error:
+                raise InputError(f"{weights} holds no tiny CLIP; name a tiny_clip.safetensors") from error
 
     def loss(self, batch: CaptionedBatch) -> tuple[th.Tensor, dict[str, float]]:
         """See `AveragedTraining.loss`."""
@@ -86,13 +106,22 @@ def trained_encoder() -> TinyEncoder:
 
 @click.command()
 @training_options(updates=3500, learning_rate=1e-3)
+@click.option(
+    "--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Begin with these, see --seed too."
+)
 def main(
     out: Path, updates: int, minutes: float | None, batch_size: int, learning_rate: float, seed: int, device: str,
-    workers: int,
+    workers: int, weights: Path | None,
 ) -> None:  # fmt: skip
     """Train the tiny CLIP on Shapes scenes and captions."""
     stream = partial(CaptionStream, seed, stop=updates, batch_size=batch_size)
-    run_training(ClipPretraining(seed, updates, learning_rate, device), stream, out, minutes, workers)
+    training = ClipPretraining(seed, updates, learning_rate, device)
+    if weights is not None:
+        try:
+            training.start_from(weights)
+        except InputError as error:
+            raise click.BadParameter(str(error), param_hint="'--weights'") from error
+    run_training(training, stream, out, minutes, workers)
 
 
 if __name__ == "__main__":

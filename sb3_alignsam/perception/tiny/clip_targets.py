@@ -10,12 +10,13 @@ import numpy as np
 import torch as th
 from torch.utils.data import IterableDataset
 
-from sb3_alignsam.datasets.shape_scenes import CATEGORIES, SIZE, Scene, draw_scene
+from sb3_alignsam.datasets.shape_scenes import CATEGORIES, Scene, draw_scene
 from sb3_alignsam.perception.clip_prompts import PROMPT_TEMPLATES
-from sb3_alignsam.perception.tiny.clip_model import BACKGROUND, PATCH_SIZE
+from sb3_alignsam.perception.geometry import resize_longest_side
+from sb3_alignsam.perception.tiny.clip_model import BACKGROUND, MAP_SIZE, PATCH_SIZE
 
-SIDE = SIZE // PATCH_SIZE
-"""Tokens a side."""
+SIDE = MAP_SIZE // PATCH_SIZE
+"""Tokens a side: scenes are enlarged as they are for similarity maps."""
 CENTRE = 6
 """Side in pixels of the middle of a token's cell, which is what it learns to name: a click goes there, and the middle
 of a ring or of a crescent is no ring and no crescent."""
@@ -56,7 +57,12 @@ class CaptionStream(IterableDataset):
         rng = np.random.default_rng((self.seed, update, 7))
         scenes = [draw_scene(rng, objects=OBJECTS) for _ in range(self.batch_size)]
         rows, columns = _crop(rng)
-        images = np.stack([scene.image[: rows * PATCH_SIZE, : columns * PATCH_SIZE] for scene in scenes])
+        images = np.stack(
+            [
+                resize_longest_side(scene.image, MAP_SIZE)[: rows * PATCH_SIZE, : columns * PATCH_SIZE]
+                for scene in scenes
+            ]
+        )
         shares = np.stack([cell_shares(scene)[:rows, :columns] for scene in scenes])
         present = shares[..., :-1].sum((1, 2)) > 0
         names = [_sentence(rng, name) for name in (*CATEGORIES, BACKGROUND)]
@@ -66,12 +72,14 @@ class CaptionStream(IterableDataset):
 
 
 def cell_shares(scene: Scene) -> np.ndarray:
-    """Part of the middle of each cell that shows a category, background last, (16, 16, categories + 1) float32."""
-    masks = np.zeros((len(CATEGORIES), SIZE, SIZE), bool)
+    """Part of the middle of each cell that shows a category, background last, (SIDE, SIDE, categories + 1)
+    float32."""
+    masks = np.zeros((len(CATEGORIES), MAP_SIZE, MAP_SIZE), bool)
     for mask, label in zip(scene.instances, scene.labels, strict=True):
-        masks[label] |= mask
-    cell, edge = SIZE // SIDE, (SIZE // SIDE - CENTRE) // 2
-    cells = masks.reshape(len(CATEGORIES), SIDE, cell, SIDE, cell)
+        enlarged = cv2.resize(mask.astype(np.uint8), (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_NEAREST)
+        masks[label] |= enlarged.astype(bool)
+    edge = (PATCH_SIZE - CENTRE) // 2
+    cells = masks.reshape(len(CATEGORIES), SIDE, PATCH_SIZE, SIDE, PATCH_SIZE)
     centres = cells[:, :, edge : edge + CENTRE, :, edge : edge + CENTRE]
     shares = centres.mean((2, 4), dtype=np.float32)
     background = 1 - shares.sum(axis=0, keepdims=True)
