@@ -16,7 +16,8 @@ from sb3_alignsam.perception.tiny.encoder import CHANNELS, IMAGE_SIZE, TinyEncod
 
 PATCH_SIZE = 16
 MAP_SIZE = 320
-"""Longest side in pixels for similarity maps. Trained at 256; of 256, 288, 320 and 352 this pointed best on dev."""
+"""Longest side in pixels for similarity maps, and of the scenes it is trained on. Of 256, 288, 320 and 352 this pointed
+best on dev when it was trained at 256."""
 VISION_WIDTH = 128
 TEXT_WIDTH = 64
 DIMENSION = 64

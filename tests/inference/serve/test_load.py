@@ -20,8 +20,10 @@ from tests.conftest import REPOSITORY
 CLIENTS = 200
 SECONDS = 60
 WARM = 1000
-"""Answers until the libraries have seen most shapes of a batch and keep what they made for each. Resident memory on two
-cores: 934 MB at first, 1,026 after 544 answers, 1,047 after 936, 1,046 to 1,059 from then on until 3,840."""
+"""Answers until memory has settled, however long a machine takes for them. On two cores: 934 MB at first, 1,026
+after 544 answers, 1,047 after 936, and 1,046 to 1,059 from then on until 3,840."""
+LONGEST = 600
+"""Seconds that warming may take."""
 
 
 @pytest.mark.long
@@ -31,9 +33,9 @@ def test_two_hundred_clients_get_answers_or_are_told_to_wait_and_memory_does_not
     try:
         assert process.stdout is not None
         address = re.match(r"http://\S+?:\d+", process.stdout.readline()).group()
-        warm = _ask(address, scene_png, answers=WARM)
+        warm = _ask(address, scene_png, seconds=10, answers=WARM)
         before = _resident(process.pid)
-        statuses = _ask(address, scene_png, seconds=SECONDS)
+        statuses = _ask(address, scene_png, SECONDS)
         after = _resident(process.pid)
         assert requests.get(f"{address}/health", timeout=60).json()["in_progress"] == 0
     finally:
@@ -42,18 +44,20 @@ def test_two_hundred_clients_get_answers_or_are_told_to_wait_and_memory_does_not
         process.stdout.close()
     print(f"answers {dict(statuses)}; resident memory {before:.0f} MB before, {after:.0f} MB after")
     assert set(warm) | set(statuses) <= {200, 503}
+    assert warm[200] >= WARM
     assert statuses[200] > 20
     assert after - before < 30
     assert process.returncode == 143
 
 
-def _ask(address, image, seconds=0.0, answers=0):
+def _ask(address, image, seconds, answers=0):
     """Let all clients ask for so many seconds and until so many answers came. :return: how often each status came."""
-    statuses, end = collections.Counter(), time.monotonic() + seconds
+    statuses, start = collections.Counter(), time.monotonic()
+    end = start + seconds
 
     def client():
         with requests.Session() as session:
-            while set(statuses) <= {200, 503} and (time.monotonic() < end or statuses[200] < answers):
+            while time.monotonic() < end or (statuses[200] < answers and time.monotonic() < start + LONGEST):
                 sent = {"files": {"image": image}, "data": {"category": "star"}, "timeout": 120}
                 try:
                     answer = session.post(f"{address}/segment", **sent)
