@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_alignsam.envs import SamSegVecEnv, make_env
@@ -16,8 +17,14 @@ ENVS = 3
 KWARGS = {"allow_stop": True, "text_model": "tiny", "max_steps": 3}
 
 
+def _make(kwargs):
+    """One thread in worker processes too, as training has it: sums of more are others, and so is float16's last bit."""
+    th.set_num_threads(1)
+    return make_env("SamSegShapes-v0", kwargs, SharingSamSegEnv)
+
+
 def _makers(kwargs):
-    return [partial(make_env, "SamSegShapes-v0", kwargs, SharingSamSegEnv)] * ENVS
+    return [partial(_make, kwargs)] * ENVS
 
 
 def _batched(kwargs, workers=0):
