@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -196,7 +197,9 @@ def samples_of_draw(dataset: Dataset, index: int) -> list[Sample]:
     find = getattr(dataset, "pairs", None)
     pairs = None if find is None else find()
     others = [] if pairs is None else np.flatnonzero(pairs[:, 0] == pairs[index, 0]).tolist()
-    return [dataset.get(each) for each in (index, *(each for each in others if each != index))]
+    first = dataset.get(index)
+    # One picture for all of them, in memory and on the way from a worker.
+    return [first, *(replace(dataset.get(each), image=first.image) for each in others if each != index)]
 
 
 def _positions(values: np.ndarray, among: np.ndarray) -> np.ndarray:

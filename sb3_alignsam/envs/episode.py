@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch as th
@@ -150,6 +150,18 @@ class ClickEpisode:
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
             self.answer = self.last
         self.best_score = max(self.best_score, self.answer.score)
+
+    def info(self) -> dict[str, Any]:
+        """What is known of it now, as `SamSegEnv` tells it."""
+        return {
+            "iou": self.answer.scores.iou,
+            "dice": self.answer.scores.dice,
+            "last_iou": self.last.scores.iou,
+            "predicted_iou": self.answer.predicted_iou,
+            "image_id": self.sample.image_id,
+            "category": self.sample.category,
+            "absent": not len(self.sample.instances),
+        }
 
     def next_object(self) -> ClickEpisode | None:
         """With ``target: instance``: an episode for the next object of this image, None where none is left.

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sb3_alignsam.envs.episode import ClickEpisode
 from sb3_alignsam.perception.clicks import Click
 
 GAP = 8
@@ -16,6 +17,18 @@ TEXT = (236, 239, 244)
 DIM_TEXT = (160, 168, 180)
 POSITIVE, NEGATIVE = (46, 204, 64), (255, 65, 54)
 TRUTH_TINT, ANSWER_TINT = (255, 200, 40), (40, 160, 255)
+
+
+def render_step(episode: ClickEpisode, steps: int, max_steps: int, reward: float, panel: int) -> np.ndarray:
+    """One frame of an episode as it is after `steps` of `max_steps` actions, see `render_episode`.
+
+    :param reward: of the latest action.
+    """
+    answer = episode.answer
+    headline = f"{episode.sample.category}   click {steps} of {max_steps}"
+    figures = f"reward {reward:+.2f}   IoU {answer.scores.iou:.2f}   predicted {answer.predicted_iou:.2f}"
+    image, gt = episode.sample.image, episode.gt(answer.mask)
+    return render_episode(image, gt, answer.mask, episode.clicks, headline, figures, panel)
 
 
 def render_episode(

@@ -13,12 +13,12 @@ from gymnasium import spaces
 
 from sb3_alignsam.datasets.base import Dataset, Sample
 from sb3_alignsam.datasets.loading import Subset, load_dataset
-from sb3_alignsam.datasets.sampling import Read, Rule, Sampler, one_sample, read_sample, samples_of_draw
+from sb3_alignsam.datasets.sampling import Read, Rule, Sampler, one_sample, samples_of_draw
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import AnswerRule, ClickEpisode, Target, click_together
 from sb3_alignsam.envs.episode_state import episode_state, restore_episode
 from sb3_alignsam.envs.observations import Observations
-from sb3_alignsam.envs.rendering import render_episode
+from sb3_alignsam.envs.rendering import render_step
 from sb3_alignsam.envs.rewards import GainAgainst, RewardWeights, Score
 from sb3_alignsam.envs.turn import Turn
 from sb3_alignsam.errors import InputError
@@ -54,7 +54,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     :param absent_rate: share of the drawn episodes, 0 to 1, whose category is not on the image, so that the empty mask
         is right; to be learnt, it needs ``allow_stop``.
     :param every_category: an episode that was drawn is followed by one for each other target category on its image, so
-        that the image is read and encoded once for all of them.
+        that the image is encoded once for all of them.
     :param lenient: leave out what cannot be used of a COCO folder, rather than refuse it.
     :param segmenter: ``tiny``, or a `Segmenter`.
     :param checkpoint: its weights; None: those that ship with the package.
@@ -187,13 +187,13 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         state = (options or {}).get("state")
         if state is not None:
             self.restore_draws(state)
-            self.restore(state, self._episodes(state["episode"]["index"]))
+            self.restore(state, self._episodes(state["episode"]["index"], self.read))
             return self.observe(), self.info()
         episodes = [] if seed is not None or options else self.following_episodes()
         if not episodes:
             index = (options or {}).get("index")
             if index is None:
-                episodes = self._episodes(self.sampler.draw(self.np_random))
+                episodes = self._episodes(self.sampler.draw(self.np_random), self.read)
             else:
                 episodes = [self.fixed_episode(index)]
             self.sampler.begin(drawn=index is None)
@@ -214,12 +214,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
 
     def fixed_episode(self, index: int) -> ClickEpisode:
         """The dataset's fixed episode `index`, or one that was drawn, fresh; the running one goes on untouched."""
-        sample = read_sample(self.dataset, index)
-        return self.new_episode(sample, self.features.of(sample.image), index)
+        return self._episodes(index, one_sample)[0]
 
-    def _episodes(self, index: int) -> list[ClickEpisode]:
-        """Those that a draw stands for, fresh."""
-        samples = self.read(self.dataset, index)
+    def _episodes(self, index: int, read: Read) -> list[ClickEpisode]:
+        """Those of the samples that `read` gives for an index, fresh."""
+        samples = read(self.dataset, index)
         features = self.features.of(samples[0].image)
         return [self.new_episode(sample, features, index) for sample in samples]
 
@@ -329,27 +328,11 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         return self.grid.action_mask(clicked, *episode.image_size)
 
     def render(self) -> np.ndarray | None:
-        """One frame, see `render_episode`; None without ``render_mode="rgb_array"``."""
+        """One frame, see `render_step`; None without ``render_mode="rgb_array"``."""
         if self.render_mode is None:
             return None
-        episode = self.episode
-        info = self.info()
-        headline = f"{episode.sample.category}   click {self._steps} of {self.max_steps}"
-        figures = f"reward {self._reward:+.2f}   IoU {info['iou']:.2f}   predicted {info['predicted_iou']:.2f}"
-        gt = episode.gt(episode.answer.mask)
-        return render_episode(
-            episode.sample.image, gt, episode.answer.mask, episode.clicks, headline, figures, self.render_size
-        )
+        return render_step(self.episode, self._steps, self.max_steps, self._reward, self.render_size)
 
     def info(self) -> dict[str, Any]:
         """What is known of the running episode, see the class."""
-        episode = self.episode
-        return {
-            "iou": episode.answer.scores.iou,
-            "dice": episode.answer.scores.dice,
-            "last_iou": episode.last.scores.iou,
-            "predicted_iou": episode.answer.predicted_iou,
-            "image_id": episode.sample.image_id,
-            "category": episode.sample.category,
-            "absent": not len(episode.sample.instances),
-        }
+        return self.episode.info()

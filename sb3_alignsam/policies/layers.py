@@ -169,7 +169,8 @@ def _parts(embedding: th.Tensor) -> list[slice]:
 def cells_of_windows(features: th.Tensor, size: int) -> tuple[th.Tensor, tuple[int, int]]:
     """Cells by their place in windows of size × size that do not overlap; what is left over at the ends is left out.
 
-    :param features: (B, C, h, w). :return: (B, size², C, h//size · w//size), and (h//size, w//size).
+    :param features: (B, C, h, w). :param size: cells along a window's side.
+    :return: (B, size², C, h//size · w//size), and (h//size, w//size).
     """
     height, width = features.shape[2] // size, features.shape[3] // size
     features = features[:, :, : height * size, : width * size]

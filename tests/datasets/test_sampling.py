@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sb3_alignsam.datasets import Sampler, ShapesDataset
-from sb3_alignsam.datasets.sampling import LAG, read_sample
+from sb3_alignsam.datasets import CocoDataset, Sampler, ShapesDataset
+from sb3_alignsam.datasets.sampling import LAG, read_sample, samples_of_draw
 from sb3_alignsam.errors import InputError
 
 PAIRS = np.array([[1, 1], [1, 2], [1, 3], [2, 1], [3, 1], [4, 1], [5, 1], [6, 2]])
@@ -226,3 +226,19 @@ def test_a_dataset_without_lists_is_asked_itself():
     sampler.take_share(1, 4)
     rng = np.random.default_rng(0)
     assert _drawn(sampler, 5) == [dataset.draw(rng) for _ in range(5)]
+
+
+def test_a_draw_stands_for_every_category_of_its_image_and_for_one_picture(tmp_path):
+    ShapesDataset("val").write_coco(tmp_path, 2)
+    dataset = CocoDataset(tmp_path, "val")
+    pairs = dataset.pairs()
+    index = int(np.flatnonzero(pairs[:, 0] == 1)[-1])
+    samples = samples_of_draw(dataset, index)
+    assert samples[0].category_id == pairs[index, 1]
+    assert sorted(each.category_id for each in samples) == sorted(pairs[pairs[:, 0] == 1, 1])
+    assert len(samples) > 1
+    assert all(each.image is samples[0].image for each in samples)
+    for each in samples:
+        alone = dataset.get(int(np.flatnonzero((pairs == (1, each.category_id)).all(axis=1))[0]))
+        assert np.array_equal(each.image, alone.image)
+        assert np.array_equal(each.instances, alone.instances)

@@ -31,6 +31,13 @@ def test_the_batched_one_has_what_sb3_calls(tmp_path):
     assert (tmp_path / "0.monitor.csv").is_file()
 
 
+@pytest.mark.parametrize("every_category", [False, True])
+def test_workers_that_idle_between_images_are_left_no_core(every_category):
+    vec_env = SamSegVecEnv(make_env("SamSegShapes-v0", {"every_category": every_category}), 1, num_workers=1)
+    assert vec_env.computing_workers == (0 if every_category else 1)
+    vec_env.close()
+
+
 @pytest.mark.parametrize(("num_envs", "workers"), [(0, 0), (1, -1)])
 def test_numbers_that_are_too_small_are_named(num_envs, workers):
     with pytest.raises(InputError, match="needs a whole number"):

@@ -22,10 +22,11 @@ def test_products_and_their_gradients_are_those_of_a_plain_product(part_bytes, m
     assert th.allclose(weights.grad, plain.grad, atol=1e-6)
 
 
-def test_the_reader_reduces_the_embedding_weighted_by_the_mask():
+@pytest.mark.parametrize("height", [4, 5])  # 5: a row and a column are left over
+def test_the_reader_reduces_the_embedding_weighted_by_the_mask(height):
     th.manual_seed(0)
-    reader = EmbeddingReader((6, 4, 4), 3, side=2)
-    embedding, probability = th.randn(2, 6, 4, 4), th.rand(2, 1, 4, 4)
+    reader = EmbeddingReader((6, height, height), 3, side=2)
+    embedding, probability = th.randn(2, 6, height, height), th.rand(2, 1, height, height)
     queries = th.randn(2, 5, 6)
     features, answers = reader(embedding, probability, queries)
     weighted = embedding * probability + embedding
