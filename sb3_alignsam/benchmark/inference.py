@@ -15,12 +15,13 @@ from sb3_contrib import MaskablePPO
 
 from sb3_alignsam.benchmark.perception import IMAGE_SHAPE, SEED, chosen_weights, photograph
 from sb3_alignsam.benchmark.spans import Span, seconds_inside, watched
-from sb3_alignsam.benchmark.timing import Spread, about_machine, threads
+from sb3_alignsam.benchmark.timing import Spread, about_machine, threads, waiting
 from sb3_alignsam.envs.making import make_env
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.export import export_agent
 from sb3_alignsam.inference.runner import Runner
 from sb3_alignsam.perception import ClipSurgery, Segmenter, load_segmenter
+from sb3_alignsam.perception.devices import resolve_device
 from sb3_alignsam.perception.frozen_decoder import FrozenDecoder
 from sb3_alignsam.policies.loading import POLICY_PREFIX, AgentDescription, policy_class, save_zip
 
@@ -35,6 +36,7 @@ def benchmark_infer(
     *,
     repeats: int,
     num_threads: int,
+    device: str = "cpu",
     checkpoint: str | None = None,
     step: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
@@ -45,22 +47,24 @@ def benchmark_infer(
 
     :param segmenter: ``tiny`` or ``repvit_sam``. :param agent: ``implicit`` or ``explicit``, with the tiny text model.
     :param repeats: photographs for each. :param num_threads: of torch and of onnxruntime.
+    :param device: of torch, as in `load_segmenter`; onnxruntime stays on the processor.
     :param checkpoint: weights of ``repvit_sam``; None: random ones, which take the same time.
     :param step: is called after each photograph.
     :return: plain values; seconds of the whole, of each network's calls in it, and the whole as a multiple of those.
     :raises InputError: a value cannot be used, or the extra ``export`` is missing.
     """
+    device = resolve_device(device)
     weights, said = chosen_weights(segmenter, checkpoint)
     with TemporaryDirectory() as name, threads(num_threads):
         folder = Path(name)
-        network = load_segmenter(segmenter, weights)
-        annotator = Annotator(_untrained(folder, agent, network), env_kwargs={"segmenter": network})
+        network = load_segmenter(segmenter, weights, device)
+        annotator = Annotator(_untrained(folder, agent, network), env_kwargs={"segmenter": network, "device": device})
         export_agent(annotator, folder, "onnx")
         runner = Runner(folder, num_threads)
         category, rng = annotator.categories[0], np.random.default_rng(SEED)
         with ExitStack() as stack:
             networks = {
-                "torch": stack.enter_context(_torch_networks(annotator)),
+                "torch": stack.enter_context(_torch_networks(annotator, waiting(device))),
                 "onnxruntime": stack.enter_context(_exported_networks(runner)),
             }
             segments: dict[str, Callable[..., object]] = {"torch": annotator.segment, "onnxruntime": runner.segment}
@@ -77,7 +81,7 @@ def benchmark_infer(
             rows = {backend: _row(wholes[backend][1:], networks[backend]) for backend in BACKENDS}
     return {
         "benchmark": "infer",
-        **about_machine("cpu"),
+        **about_machine(device),
         "threads": num_threads,
         "segmenter": segmenter,
         "weights": said,
@@ -100,12 +104,12 @@ def _untrained(folder: Path, agent: str, segmenter: Segmenter) -> Path:
 
 
 @contextmanager
-def _torch_networks(annotator: Annotator) -> Iterator[dict[str, list[Span]]]:
+def _torch_networks(annotator: Annotator, finish: Callable[[], object]) -> Iterator[dict[str, list[Span]]]:
     with (
-        watched(annotator.env.segmenter.encoder, "forward") as encoder,
-        watched(FrozenDecoder, "__call__") as decoder,
-        watched(annotator.policy, "_predict") as policy,
-        watched(ClipSurgery, "image_tokens") as tokens,
+        watched(annotator.env.segmenter.encoder, "forward", finish) as encoder,
+        watched(FrozenDecoder, "__call__", finish) as decoder,
+        watched(annotator.policy, "_predict", finish) as policy,
+        watched(ClipSurgery, "image_tokens", finish) as tokens,
     ):
         yield {"sam_encoder": encoder, "clip_tokens": tokens, "policy": policy, "sam_decoder": decoder}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -24,10 +24,12 @@ class Span:
 
 
 @contextmanager
-def watched(owner: Any, name: str) -> Iterator[list[Span]]:
+def watched(owner: Any, name: str, finish: Callable[[], object] = lambda: None) -> Iterator[list[Span]]:
     """Note every call of a method of a class, or of one object, until the block ends.
 
-    :param owner: class or object. :return: grows by one span a call, also where the call fails.
+    :param owner: class or object.
+    :param finish: waits, within each call, until an accelerator has done what it was given.
+    :return: grows by one span a call, also where the call fails.
     """
     original = getattr(owner, name)
     own = name in vars(owner)
@@ -39,6 +41,7 @@ def watched(owner: Any, name: str) -> Iterator[list[Span]]:
         try:
             return original(*args, **kwargs)
         finally:
+            finish()
             spans.append(Span(start, time.perf_counter()))
 
     setattr(owner, name, call)

@@ -27,9 +27,16 @@ from sb3_alignsam.cli.options import check_at_least
 @click.option("--agent", type=click.Choice(tuple(POLICIES)), default="implicit", show_default=True)
 @click.option("--repeats", default=50, show_default=True, help="Photographs, after one to warm up.")
 @click.option("--threads", "num_threads", type=int, help="Threads of torch and onnxruntime; else all cores.")
+@click.option("--device", default="cpu", show_default=True, help="Of torch: auto, cpu, cuda or mps.")
 @json_option
 def infer(
-    segmenter: str, checkpoint: str | None, agent: str, repeats: int, num_threads: int | None, json_file: Path | None
+    segmenter: str,
+    checkpoint: str | None,
+    agent: str,
+    repeats: int,
+    num_threads: int | None,
+    device: str,
+    json_file: Path | None,
 ) -> None:
     """A photograph's time from pixels to mask, by torch and by onnxruntime.
 
@@ -43,7 +50,13 @@ def infer(
     with tqdm(total=repeats + 1, disable=not sys.stdout.isatty(), leave=False) as bar:
         tell(
             lambda: benchmark_infer(
-                segmenter, agent, repeats=repeats, num_threads=num_threads, checkpoint=checkpoint, step=bar.update
+                segmenter,
+                agent,
+                repeats=repeats,
+                num_threads=num_threads,
+                device=device,
+                checkpoint=checkpoint,
+                step=bar.update,
             ),
             tables.print_infer,
             json_file,

@@ -85,7 +85,7 @@ def load_agent(
     env = make_env(description.env_id, kwargs)
     if agent.reads_category and description.categories and list(env.dataset.categories) != description.categories:
         raise InputError(f"{path} was trained on other categories, or in another order, than this dataset has")
-    clicker = AgentClicker(agent.policy_for(env), env.grid, is_maskable(description))
+    clicker = AgentClicker(agent.policy_for(env, env.segmenter.device), env.grid, is_maskable(description))
     return LoadedAgent(path, description, env, dev_kwargs, clicker, kwargs)
 
 

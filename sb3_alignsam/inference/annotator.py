@@ -105,7 +105,8 @@ class Annotator:
         self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
         self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
-        self._clicker = AgentClicker(agent.policy_for(self.env), self.env.grid, is_maskable(self.description))
+        policy = agent.policy_for(self.env, self.env.segmenter.device)
+        self._clicker = AgentClicker(policy, self.env.grid, is_maskable(self.description))
         self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()
         self._keep = keep
         self._lock = RLock()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch as th
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3 import PPO
@@ -58,16 +59,16 @@ class Agent:
     reads_category: bool
     algorithm: type[OnPolicyAlgorithm] | None = None
 
-    def policy_for(self, env: gym.Env, leave_out: Collection[str] = ()) -> BasePolicy:
+    def policy_for(self, env: gym.Env, device: str | th.device = "cpu", leave_out: Collection[str] = ()) -> BasePolicy:
         """Its policy for an environment, in evaluation mode.
 
-        :param leave_out: as in `load_policy`; of no effect on a zip of others.
+        :param device: where it is put. :param leave_out: as in `load_policy`; of no effect on a zip of others.
         :raises InputError: it does not fit the environment, or cannot be loaded.
         """
         if self.algorithm is None:
-            return load_policy(self.path, env, leave_out=leave_out)
+            return load_policy(self.path, env, device, leave_out)
         try:
-            policy = self.algorithm.load(self.path, env=env, device="cpu", custom_objects=_NOT_TO_TRAIN).policy
+            policy = self.algorithm.load(self.path, env=env, device=device, custom_objects=_NOT_TO_TRAIN).policy
         except Exception as error:  # what is raised is up to the zip's author
             raise _unusable(self.path, "does not fit this environment", error) from error
         policy.set_training_mode(False)
