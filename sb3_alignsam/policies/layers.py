@@ -129,6 +129,8 @@ def products(weights: th.Tensor, embedding: th.Tensor) -> th.Tensor:
     :param weights: (B, K, C). :param embedding: (B, C, N), of any floating-point type; gets no gradient.
     :return: (B, K, N) of the weights' type.
     """
+    if th.compiler.is_exporting():  # a graph takes any number of images
+        return th.bmm(weights, embedding.to(weights.dtype))
     return _Products.apply(weights, embedding)
 
 
@@ -143,23 +145,26 @@ def halved(embedding: th.Tensor, times: int, dtype: th.dtype) -> th.Tensor:
     :param times: 1 or more. :param dtype: of the result.
     :return: (B, C, h/2^times, w/2^times) of type `dtype`.
     """
+    if th.compiler.is_exporting():  # a graph takes any number of images
+        return _halved(embedding, times, dtype)
     batch, channels, height, width = embedding.shape
     result = embedding.new_empty(batch, channels, height >> times, width >> times, dtype=dtype)
     for part in _parts(embedding):
-        cells = embedding[part]
-        for _ in range(times):
-            cells = th.lerp(cells[:, :, ::2], cells[:, :, 1::2], 0.5)
-        cells = cells.to(dtype)
-        for _ in range(times):
-            cells = th.lerp(cells[..., ::2], cells[..., 1::2], 0.5)
-        result[part] = cells
+        result[part] = _halved(embedding[part], times, dtype)
     return result
+
+
+def _halved(cells: th.Tensor, times: int, dtype: th.dtype) -> th.Tensor:
+    for _ in range(times):
+        cells = th.lerp(cells[:, :, ::2], cells[:, :, 1::2], 0.5)
+    cells = cells.to(dtype)
+    for _ in range(times):
+        cells = th.lerp(cells[..., ::2], cells[..., 1::2], 0.5)
+    return cells
 
 
 def _parts(embedding: th.Tensor) -> list[slice]:
     """Images that are converted at once: all of them on an accelerator."""
-    if th.compiler.is_exporting():  # a graph takes any number of images
-        return [slice(None)]
     size, most = len(embedding), len(embedding)
     if embedding.device.type == "cpu":
         most = max(PART_BYTES // (4 * embedding[0].numel()), 1)
