@@ -16,6 +16,7 @@ from sb3_alignsam.policies import (
     MaskableExplicitPolicy,
     MaskableImplicitPolicy,
 )
+from sb3_alignsam.policies.clickers import AgentClicker, State
 from sb3_alignsam.policies.features import EPISODE_ROWS
 
 
@@ -41,6 +42,21 @@ def test_both_algorithms_train_every_weight(algorithm, policy, allow_stop):
     model.learn(16)
     same = [name for name, value in model.policy.named_parameters() if th.equal(value, before[name])]
     assert same == []
+
+
+@pytest.mark.parametrize(("algorithm", "policy"), [(PPO, ImplicitPolicy), (MaskablePPO, MaskableExplicitPolicy)])
+def test_evaluation_acts_as_sb3s_predict(algorithm, policy):
+    env = make_env("SamSegShapes-v0", {"split": "dev", "allow_stop": True, "text_model": "tiny"})
+    model = _model(algorithm, policy, env, channels=8, map_channels=8)
+    states, expected, maskable = [], [], algorithm is MaskablePPO
+    for index in range(4):
+        observation, _ = env.reset(options={"index": index})
+        mask = env.action_masks()
+        masks = {"action_masks": mask} if maskable else {}
+        expected.append(int(model.predict(observation, deterministic=True, **masks)[0]))
+        states.append(State(env.episode, observation, mask, 0, np.random.default_rng(0)))
+    model.policy.set_training_mode(False)
+    assert AgentClicker(model.policy, env.grid, maskable).next_actions(states).tolist() == expected
 
 
 @pytest.mark.parametrize("policy", [ImplicitPolicy, ExplicitPolicy])
