@@ -138,18 +138,17 @@ class ClickEpisode:
         :param low_res: (M, 4h, 4w) logits. :param iou: (M,) predicted. :param image_size: side of SAM's square.
         """
         best = int(iou.argmax())
-        logits = upsample_logits(low_res[best : best + 1], self.image_size, image_size)[0]
-        mask = (logits > MASK_THRESHOLD).cpu().numpy()
-        excluded_share = 0.0
-        if self.excluded.any():
-            excluded_share = int(np.count_nonzero(mask & self.excluded)) / max(int(np.count_nonzero(mask)), 1)
-            mask &= ~self.excluded
-        self.last = self._answer(mask, float(iou[best]), excluded_share)
         first = self.low_res is None
         self.low_res = low_res[best : best + 1].clone()
+        self.last = self._look(self.low_res, float(iou[best]), image_size)
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
             self.answer = self.last
         self.best_score = max(self.best_score, self.answer.score)
+
+    def _look(self, low_res: th.Tensor, predicted_iou: float, image_size: int) -> Answer:
+        """What a mask answers. :param low_res: its logits, (1, 4h, 4w)."""
+        mask, excluded_share = enlarged(low_res, self.image_size, image_size, self.excluded)
+        return self._answer(mask, predicted_iou, excluded_share)
 
     def info(self) -> dict[str, Any]:
         """What is known of it now, as `SamSegEnv` tells it."""
@@ -179,6 +178,21 @@ class ClickEpisode:
     def fresh(self) -> ClickEpisode:
         """The same episode before its first click."""
         return replace(self, clicks=[], low_res=None)
+
+
+def enlarged(
+    low_res: th.Tensor, shape: tuple[int, int], image_size: int, excluded: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """A mask at its image's size without what is excluded, (H, W) bool, and `Answer.excluded_share`.
+
+    :param low_res: logits, (1, 4h, 4w). :param shape: (H, W). :param image_size: side of SAM's square.
+    :param excluded: (H, W) bool.
+    """
+    mask = (upsample_logits(low_res, shape, image_size)[0] > MASK_THRESHOLD).cpu().numpy()
+    if not excluded.any():
+        return mask, 0.0
+    share = int(np.count_nonzero(mask & excluded)) / max(int(np.count_nonzero(mask)), 1)
+    return mask & ~excluded, share
 
 
 def click_together(

@@ -80,6 +80,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
+    episode_class: type[ClickEpisode] = ClickEpisode
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         if features.tokens is not None and self.features.maps is not None:
             side = self.segmenter.embedding_shape[1]
             similarity = self.features.maps.maps(features.tokens, sample.image.shape[:2], sample.category, side)
-        return ClickEpisode(
+        return self.episode_class(
             sample,
             features.embedding,
             self.target,

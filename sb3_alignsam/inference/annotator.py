@@ -20,7 +20,7 @@ from sb3_alignsam.envs.observations import DEFAULT_KEYS
 from sb3_alignsam.envs.sam_seg_env import MAX_STEPS, SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import state_of
-from sb3_alignsam.inference.unseen import Unseen, unseen_sample
+from sb3_alignsam.inference.unseen import Unseen, UnseenEpisode, unseen_sample
 from sb3_alignsam.keywords import check_keywords, unknown_name
 from sb3_alignsam.perception.clicks import Click
 from sb3_alignsam.perception.frozen_features import ImageFeatures
@@ -105,6 +105,7 @@ class Annotator:
         self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
         self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
+        self.env.episode_class = UnseenEpisode
         policy = agent.policy_for(self.env, self.env.segmenter.device)
         self._clicker = AgentClicker(policy, self.env.grid, is_maskable(self.description))
         self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()

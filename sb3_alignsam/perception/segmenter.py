@@ -156,7 +156,9 @@ class Segmenter:
             raise ValueError(f"an image is (H, W, 3) uint8; got {image.shape} {image.dtype}")
         resized = resize_longest_side(image, self.image_size)
         square = np.zeros((self.image_size, self.image_size, 3), np.float32)
-        square[: resized.shape[0], : resized.shape[1]] = (resized - self._mean) / self._std
+        inside = square[: resized.shape[0], : resized.shape[1]]
+        np.subtract(resized, self._mean, out=inside)
+        inside /= self._std
         return square
 
     @th.inference_mode()
@@ -195,10 +197,14 @@ class Segmenter:
             if len({count == 1 for count in counts}) > 1:
                 raise ValueError("single clicks give three masks and more clicks one: say multimask=True or False")
             multimask = counts[0] == 1
+        batches = list(self._batches(counts))
+        if len(batches) == 1:
+            found = self._segment_rows(embeddings, clicks, image_sizes, previous, multimask, batches[0])
+            return Masks(*found, tuple(image_sizes), self.image_size)
         candidates = 3 if multimask else 1
         low_res = th.empty(len(counts), candidates, self.low_res_size, self.low_res_size, device=self.device)
         iou = th.empty(len(counts), candidates, device=self.device)
-        for rows in self._batches(counts):
+        for rows in batches:
             low_res[rows], iou[rows] = self._segment_rows(embeddings, clicks, image_sizes, previous, multimask, rows)
         return Masks(low_res, iou, tuple(image_sizes), self.image_size)
 

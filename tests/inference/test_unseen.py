@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch as th
 
 from sb3_alignsam.envs import SamSegEnv
+from sb3_alignsam.envs.episode import ClickEpisode
 from sb3_alignsam.errors import InputError
-from sb3_alignsam.inference.unseen import Unseen, unseen_sample
+from sb3_alignsam.inference.unseen import Unseen, UnseenEpisode, unseen_sample
+from sb3_alignsam.perception import Click
 
 
 def test_an_environment_can_be_made_of_it_and_plays_what_it_is_brought():
@@ -26,3 +29,28 @@ def test_there_is_nothing_to_draw_and_names_are_still_checked():
     assert dataset.configure_targets(["star"]) == ([], [])
     with pytest.raises(InputError, match="category 'stra'"):
         dataset.configure_targets(["stra"])
+
+
+@pytest.mark.parametrize("rule", ["last", "best_predicted"])
+def test_an_episode_that_nobody_scores_gives_the_same_masks(rule):
+    sample = unseen_sample(np.full((30, 40, 3), 99, np.uint8), "ring")
+    excluded = np.zeros((30, 40), bool)
+    excluded[:, :10] = True
+    episodes = [
+        kind(sample, np.zeros((4, 4, 4), np.float16), answer_rule=rule, excluded=excluded)
+        for kind in (ClickEpisode, UnseenEpisode)
+    ]
+    generator = th.Generator().manual_seed(0)
+    for iou in (0.4, 0.9, 0.6):
+        low_res = th.randn(3, 16, 16, generator=generator)
+        for each in episodes:
+            each.place(Click(3, 4, True))
+            each.receive(low_res, th.tensor([0.1, iou, 0.2]), 64)
+        for name in ("last", "answer"):
+            scored, late = (getattr(each, name) for each in episodes)
+            assert np.array_equal(late.mask, scored.mask)
+            assert 0 < late.excluded_share == scored.excluded_share < 1
+            assert late.predicted_iou == scored.predicted_iou
+    again = episodes[1].fresh()
+    assert isinstance(again, UnseenEpisode)
+    assert not again.answer.mask.any()
