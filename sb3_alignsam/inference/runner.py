@@ -140,7 +140,7 @@ def resized_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Scale an image as Pillow does: antialiased bilinear, columns first, each rounded to 8 bits, (H, W, 3) uint8."""
     for size in (width, height):
-        image = np.ascontiguousarray(image.swapaxes(0, 1))  # twice; whole lines are read faster than their pixels
+        image = cv2.transpose(image)  # twice; whole lines are read faster than their pixels
         length = len(image)
         if length == size:
             continue
