@@ -22,6 +22,7 @@ from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.export import export_agent
 from sb3_alignsam.inference.runner import Runner
 from sb3_alignsam.perception import Clicks, load_segmenter, load_text_model
+from sb3_alignsam.policies.loading import read_description
 from sb3_alignsam.training.config import agent_env_kwargs, read_hyperparams, shipped_config
 from sb3_alignsam.training.distributed import Ranks
 from sb3_alignsam.training.random_states import random_states, restore_random_states
@@ -53,6 +54,14 @@ def _trained(logs, agent, params, kind="batched", **settings):
 
 def _agreement(one, other):
     return float((one == other).mean())
+
+
+def test_an_episodes_embedding_is_uploaded_once():
+    env = make_env(ENV, {"split": "dev", "device": "cuda"})
+    episode = env.fixed_episode(0)
+    uploaded = episode.embedding_on(env.segmenter.device)
+    assert uploaded.device.type == "cuda"
+    assert episode.embedding_on(env.segmenter.device) is uploaded
 
 
 class TestNetworks:
@@ -87,6 +96,7 @@ def test_training_in_any_environments_ends_with_an_agent_for_the_processor(kind,
 @pytest.mark.parametrize("setting", ["autocast", "compiled"])
 def test_faster_updates_can_be_asked_for(setting, tmp_path):
     run = _trained(tmp_path, "explicit", {"policy_kwargs": {setting: True}})
+    assert read_description(run / f"{ENV}.zip").policy_kwargs[setting] is True
     weights = load_agent(run).clicker.policy.state_dict().values()
     assert all(bool(each.isfinite().all()) for each in weights if each.is_floating_point())
 
@@ -98,6 +108,7 @@ def test_an_agent_clicks_as_on_the_processor(gpu_run):
         annotator = Annotator(gpu_run, env_kwargs={"device": device})
         assert annotator.policy.device.type == annotator.env.segmenter.device.type == device
         found.append(annotator.segment(image, annotator.categories[0]))
+    assert len(found[0].clicks) > 0
     assert [each.click for each in found[0].clicks] == [each.click for each in found[1].clicks]
     assert _agreement(found[0].mask, found[1].mask) > 0.999
 
@@ -113,6 +124,7 @@ def test_evaluation_gives_the_figures_of_the_processor(gpu_run, tmp_path):
         reports.append(json.loads(out.read_text())["clickers"])
     for name in ("agent", "random", "clip", "oracle_grid"):
         ours, theirs = (_curve(report, name) for report in reports)
+        assert len(ours) == len(theirs) > 0
         assert ours == pytest.approx(theirs, abs=0.01)
 
 
@@ -127,6 +139,7 @@ def test_a_run_goes_on(tmp_path):
         path.unlink(missing_ok=True)
     lines = []
     resume(run, {}, lines.append)
+    assert any("at 64 of 96 steps" in line for line in lines)
     assert "96 steps" in lines[-1]
 
 
@@ -144,6 +157,7 @@ def test_an_export_of_an_agent_on_the_gpu_clicks_as_it_does(gpu_run, tmp_path):
     export_agent(annotator, tmp_path, "onnx")
     image = make_env(ENV, {"split": "dev"}).dataset.get(3).image
     ours, theirs = (each.segment(image, annotator.categories[0]) for each in (annotator, Runner(tmp_path)))
+    assert len(ours.clicks) == len(theirs[2]) > 0
     assert _agreement(ours.mask, theirs[0]) > 0.999
 
 

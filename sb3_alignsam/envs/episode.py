@@ -77,13 +77,14 @@ class ClickEpisode:
         empty = np.zeros(shape, bool)
         self.last = self.answer = self._answer(empty, 0.0)
         self.best_score = self.answer.score
-        self._uploaded: th.Tensor | None = None
+        self._uploaded: tuple[th.device, th.Tensor] | None = None
 
     def embedding_on(self, device: th.device) -> th.Tensor:
         """SAM's image embedding on a device, (C, h, w) float16; uploaded once, on a processor the array itself."""
-        if self._uploaded is None or self._uploaded.device != device:
-            self._uploaded = th.from_numpy(self.embedding).to(device)
-        return self._uploaded
+        # The device asked for: a tensor moved to `cuda` says `cuda:0`, which is another.
+        if self._uploaded is None or self._uploaded[0] != device:
+            self._uploaded = device, th.from_numpy(self.embedding).to(device)
+        return self._uploaded[1]
 
     @property
     def image_size(self) -> tuple[int, int]:

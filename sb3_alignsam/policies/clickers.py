@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_alignsam.envs.click_grid import ClickGrid
@@ -98,16 +101,19 @@ class AgentClicker:
 
     def __init__(self, policy: BasePolicy, grid: ClickGrid, maskable: bool, name: str = "agent") -> None:
         self.policy, self.grid, self.maskable, self.name = policy, grid, maskable, name
+        self._plain = _is_plain(policy)
 
     def next_actions(self, states: Sequence[State]) -> np.ndarray:
         """Greedy actions, (B,) int64."""
         observation = {key: np.stack([s.observation[key] for s in states]) for key in states[0].observation}
         masks: dict[str, Any] = {"action_masks": np.stack([s.action_mask for s in states])} if self.maskable else {}
         with th.inference_mode():
-            if not isinstance(self.policy, ClickPolicy | MaskableClickPolicy):
+            if not self._plain:
                 return self.policy.predict(observation, deterministic=True, **masks)[0]
-            # What `predict` does beside this, which takes a third of its time: look for images and for single
-            # observations, and put every module into evaluation mode.
+            # What `predict` does beside this takes a third of its time: it transposes images, looks for single
+            # observations, and puts every module into evaluation mode, whether or not it is.
+            if self.policy.training:
+                self.policy.set_training_mode(False)
             tensors = obs_as_tensor(observation, self.policy.device)
             return self.policy._predict(tensors, deterministic=True, **masks).cpu().numpy()
 
@@ -123,3 +129,13 @@ class AgentClicker:
         if action == self.grid.stop_action:
             return STOP
         return self.grid.click(action, *state.episode.image_size) if state.action_mask[action] else None
+
+
+def _is_plain(policy: BasePolicy) -> bool:
+    """Whether a policy is of this package and nothing that it observes is transposed for it, as SB3 does to images."""
+    if not isinstance(policy, ClickPolicy | MaskableClickPolicy):
+        return False
+    if type(policy).predict not in (BasePolicy.predict, MaskableActorCriticPolicy.predict):
+        return False
+    assert isinstance(policy.observation_space, spaces.Dict)
+    return not any(is_image_space(space) for space in policy.observation_space.values())

@@ -17,7 +17,7 @@ from sb3_alignsam.policies import (
     MaskableImplicitPolicy,
 )
 from sb3_alignsam.policies.clickers import AgentClicker, State
-from sb3_alignsam.policies.features import EPISODE_ROWS
+from sb3_alignsam.policies.features import EPISODE_ROWS, ClickFeaturesExtractor
 
 
 def _model(algorithm, policy, env, **policy_kwargs):
@@ -44,10 +44,32 @@ def test_both_algorithms_train_every_weight(algorithm, policy, allow_stop):
     assert same == []
 
 
-@pytest.mark.parametrize(("algorithm", "policy"), [(PPO, ImplicitPolicy), (MaskablePPO, MaskableExplicitPolicy)])
-def test_evaluation_acts_as_sb3s_predict(algorithm, policy):
-    env = make_env("SamSegShapes-v0", {"split": "dev", "allow_stop": True, "text_model": "tiny"})
-    model = _model(algorithm, policy, env, channels=8, map_channels=8)
+class _Pixels(ClickFeaturesExtractor):
+    """A user's own: reads the image, and has what acts otherwise in training."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, ["image"], 4, 16)
+        self.convolve, self.drop = th.nn.Conv2d(3, 4, 16, 16), th.nn.Dropout(0.5)
+
+    def forward(self, observations):
+        seen = self.drop(self.convolve(observations["image"]))
+        return th.cat([seen.flatten(1), seen.mean((2, 3)).repeat(1, 4)], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "kwargs"),
+    [
+        (PPO, ImplicitPolicy, {"channels": 8, "map_channels": 8}),
+        (MaskablePPO, MaskableExplicitPolicy, {"channels": 8, "map_channels": 8}),
+        (PPO, ClickPolicy, {"features_extractor_class": _Pixels}),
+    ],
+)
+def test_evaluation_acts_as_sb3s_predict(algorithm, policy, kwargs):
+    keys = ["sam_image_embeddings", "clip_similarity", "sam_pred_mask_prob", "click_map", "num_steps"]
+    keys += ["image"] if policy is ClickPolicy else ["target_category"]
+    settings = {"split": "dev", "allow_stop": True, "text_model": "tiny", "observation_keys": keys}
+    env = make_env("SamSegShapes-v0", settings)
+    model = _model(algorithm, policy, env, **kwargs)
     states, expected, maskable = [], [], algorithm is MaskablePPO
     for index in range(4):
         observation, _ = env.reset(options={"index": index})
@@ -55,8 +77,9 @@ def test_evaluation_acts_as_sb3s_predict(algorithm, policy):
         masks = {"action_masks": mask} if maskable else {}
         expected.append(int(model.predict(observation, deterministic=True, **masks)[0]))
         states.append(State(env.episode, observation, mask, 0, np.random.default_rng(0)))
-    model.policy.set_training_mode(False)
+    model.policy.set_training_mode(True)
     assert AgentClicker(model.policy, env.grid, maskable).next_actions(states).tolist() == expected
+    assert not model.policy.training
 
 
 @pytest.mark.parametrize("policy", [ImplicitPolicy, ExplicitPolicy])
