@@ -53,6 +53,7 @@ def _private_growth(pickled: bytes) -> int:
     """Memory that no other process shares: after the dataset has come and every column was read, less before."""
     import pickle
 
+    # Not used, but what unpickling would import: its memory is not the dataset's.
     import sb3_alignsam.datasets.coco  # noqa: F401
 
     before = _private()

@@ -80,7 +80,6 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
-    episode_class: type[ClickEpisode] = ClickEpisode
 
     def __init__(
         self,
@@ -223,16 +222,23 @@ class SamSegEnv(gym.Env[dict[str, Any], np.int64]):
         features = self.features.of(samples[0].image)
         return [self.new_episode(sample, features, index) for sample in samples]
 
-    def new_episode(self, sample: Sample, features: ImageFeatures, index: int | None = None) -> ClickEpisode:
-        """A fresh episode of this environment's kind.
+    def new_episode(
+        self,
+        sample: Sample,
+        features: ImageFeatures,
+        index: int | None = None,
+        kind: type[ClickEpisode] = ClickEpisode,
+    ) -> ClickEpisode:
+        """A fresh episode by this environment's rules.
 
         :param features: of the sample's image. :param index: the sample's in the dataset; None: it is not of it.
+        :param kind: its class.
         """
         similarity = None
         if features.tokens is not None and self.features.maps is not None:
             side = self.segmenter.embedding_shape[1]
             similarity = self.features.maps.maps(features.tokens, sample.image.shape[:2], sample.category, side)
-        return self.episode_class(
+        return kind(
             sample,
             features.embedding,
             self.target,

@@ -105,7 +105,7 @@ def _noting(path: Path) -> Iterator[None]:
     """In a worker: note an exception in a file, then end the process quietly."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a user's dataset may raise anything
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             told = {"kind": "full", "number": error.errno, "text": error.strerror, "file": error.filename}
         elif isinstance(error, InputError):

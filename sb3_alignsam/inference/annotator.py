@@ -105,7 +105,6 @@ class Annotator:
         self.agent = agent = open_agent(self.zip_path, env_kwargs, trust)
         self.description, self.reads_category = agent.description, agent.reads_category
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
-        self.env.episode_class = UnseenEpisode
         policy = agent.policy_for(self.env, self.env.segmenter.device)
         self._clicker = AgentClicker(policy, self.env.grid, is_maskable(self.description))
         self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()
@@ -185,7 +184,7 @@ class Annotator:
         image = np.full((self.env.segmenter.image_size, self.env.segmenter.image_size, 3), 128, np.uint8)
         with self._lock:
             features = self.env.features.fresh(image)
-            self._play_one(self.env.new_episode(unseen_sample(image, self.categories[0]), features))
+            self._play_one(self._new_episode(image, self.categories[0], features))
 
     def segment_objects(self, image: np.ndarray, category: str, most: int) -> list[Result]:
         """Play episodes on a photograph, one an object, the pixels of earlier answers excluded (``target: instance``).
@@ -213,7 +212,10 @@ class Annotator:
                 f"the image has {image.shape[0] * image.shape[1]} pixels; at most {MAX_PIXELS} can be used"
             )
         self.check_category(category)
-        return self.env.new_episode(unseen_sample(image, category), self._features(image))
+        return self._new_episode(image, category, self._features(image))
+
+    def _new_episode(self, image: np.ndarray, category: str, features: ImageFeatures) -> ClickEpisode:
+        return self.env.new_episode(unseen_sample(image, category), features, kind=UnseenEpisode)
 
     def _features(self, image: np.ndarray) -> ImageFeatures:
         """Features of an image; the latest images' are kept, known by their pixels, which a caller may overwrite."""

@@ -145,10 +145,8 @@ def _reading_policy(annotator: Annotator) -> Graph:
 
     :raises InputError: the runner does not make one of them.
     """
-    policy, maskable = (
-        annotator.agent.policy_for(annotator.env, leave_out=RUN_SETTINGS),
-        is_maskable(annotator.description),
-    )
+    maskable = is_maskable(annotator.description)
+    policy = annotator.agent.policy_for(annotator.env, leave_out=RUN_SETTINGS)
     assert isinstance(policy, ActorCriticPolicy | MaskableActorCriticPolicy)
     keys = annotator.env.observations.keys
     program = trace(policy_graph(policy, maskable, keys))

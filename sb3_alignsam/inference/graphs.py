@@ -151,7 +151,7 @@ def policy_graph(policy: ActorCriticPolicy | MaskableActorCriticPolicy, maskable
     """The policy, reading these observations."""
     assert isinstance(policy.observation_space, spaces.Dict)
     chosen = {key: policy.observation_space[key] for key in keys}
-    actions = int(policy.action_space.n)  # type: ignore[attr-defined]
+    actions = int(policy.action_space.n)  # type: ignore[attr-defined]  # always Discrete
 
     def inputs(size: int, count: int) -> dict[str, th.Tensor]:
         drawn = {name: _drawn_from(space, size) for name, space in chosen.items()}

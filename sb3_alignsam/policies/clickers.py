@@ -110,7 +110,7 @@ class AgentClicker:
         with th.inference_mode():
             if not self._plain:
                 return self.policy.predict(observation, deterministic=True, **masks)[0]
-            # What `predict` does beside this takes a third of its time: it transposes images, looks for single
+            # What `predict` does beside this takes a fifth of its time: it transposes images, looks for single
             # observations, and puts every module into evaluation mode, whether or not it is.
             if self.policy.training:
                 self.policy.set_training_mode(False)

@@ -119,7 +119,7 @@ def _unpickle(path: Path) -> tuple[str, type[OnPolicyAlgorithm], type[BasePolicy
             return "maskable_ppo", MaskablePPO, policy
         if issubclass(policy, ActorCriticPolicy):
             return "ppo", PPO, policy
-    except Exception as error:
+    except Exception as error:  # as above
         raise _unusable(path, "is no zip that SB3 can load", error) from error
     raise InputError(f"{path} holds a {policy.__name__}, which is no policy of PPO or MaskablePPO")
 

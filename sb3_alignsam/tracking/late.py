@@ -55,7 +55,7 @@ def _sent(folder: Path, uri: str, patterns: dict[str, str]) -> Sent:
         raise InputError(f"{folder} is being sent by another process; wait until it is done") from error
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # what MLflow raises, its clients of stores and its databases, is of no one kind
         raise RunError(f"{masked(uri)} cannot be used ({reason_of(error)}); what is missing is kept") from error
     return Sent(masked(uri), count, files, sending.refused)
 

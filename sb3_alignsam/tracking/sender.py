@@ -118,7 +118,7 @@ def _main() -> int:
                 if ended.is_set():
                     return 1
                 time.sleep(POLL)
-    except Exception as error:
+    except Exception as error:  # what MLflow raises is of no one kind, and training must hear of it in one line
         _say_failed(folder, uri, error)
         return 1
 
@@ -130,7 +130,7 @@ def _send_until(ended: threading.Event, sending: Sending, folder: Path, parent: 
         try:
             sending.send()
             failed = False
-        except Exception as error:
+        except Exception as error:  # likewise; it is tried again
             failed = True
             if not told:
                 _say_failed(folder, sending.uri, error)

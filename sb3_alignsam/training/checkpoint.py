@@ -52,7 +52,7 @@ def add_state(zipped: io.BytesIO, state: Mapping[str, Any]) -> None:
     """
     plain, arrays = pack(state)
     stored = io.BytesIO()
-    np.savez(stored, **arrays)  # type: ignore[arg-type]
+    np.savez(stored, **arrays)  # type: ignore[arg-type]  # mypy takes a name for savez's own `allow_pickle`
     with zipfile.ZipFile(zipped, "a") as archive:
         archive.writestr(ARRAYS, stored.getvalue())
         archive.writestr(STATE, json.dumps({"format": FORMAT, **plain}))

@@ -79,7 +79,7 @@ class Imitation:
         targets = spaces.Box(0, 1, (self.grid.num_actions,), np.float32)
         self.buffer: Any = buffer_class(
             self.settings.n_steps,
-            spaces.Dict({**vec_env.observation_space.spaces, TARGETS: targets}),  # type: ignore[attr-defined]
+            spaces.Dict({**vec_env.observation_space.spaces, TARGETS: targets}),  # type: ignore[attr-defined]  # a Dict
             model.action_space,
             device=model.device,
             gae_lambda=model.gae_lambda,

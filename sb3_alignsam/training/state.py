@@ -122,7 +122,7 @@ def restore_training(
     :param state: the rank's own.
     """
     vec_env.set_options([{"state": each} for each in state["environments"]])
-    model._last_obs = vec_env.reset()  # type: ignore[assignment]
+    model._last_obs = vec_env.reset()  # type: ignore[assignment]  # SB3's own type leaves tuples out
     if isinstance(vec_env, ResumableVecMonitor):
         vec_env.load_state_dict(state["monitor"])
     model._last_episode_starts = state["episode_starts"]

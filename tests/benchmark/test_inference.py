@@ -7,6 +7,19 @@ import json
 import pytest
 
 from sb3_alignsam.cli import main
+from tests.cli.commands import assert_refused
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--device", "tpu"], "device 'tpu' is not there; on this machine: cpu"),
+        (["--repeats", "0"], "--repeats needs a whole number >= 1"),
+        (["--checkpoint", "sam.pt"], "--checkpoint is for repvit_sam"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(args, words, capsys):
+    assert_refused(["benchmark", "infer", *args], words, capsys)
 
 
 @pytest.mark.long

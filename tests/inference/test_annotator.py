@@ -15,9 +15,11 @@ import torch as th
 from sb3_contrib import MaskablePPO
 
 from sb3_alignsam.envs import make_env
+from sb3_alignsam.envs.episode import enlarged
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.agents import load_agent
 from sb3_alignsam.evaluation.protocol import play
+from sb3_alignsam.inference import unseen
 from sb3_alignsam.inference.annotator import Annotator, Result
 from sb3_alignsam.perception import Click
 from sb3_alignsam.policies import MaskableImplicitPolicy
@@ -43,6 +45,18 @@ def stopping(tmp_path_factory):
     description = AgentDescription("maskable_ppo", "SamSegShapes-v0", kwargs, policy)
     save_zip(model, path, replace(description, categories=list(env.dataset.categories)))
     return path
+
+
+def test_of_a_photographs_masks_only_the_answer_is_enlarged(annotator, monkeypatch):
+    """Which takes longer than a click at a photograph's full size; `watch` asks for each."""
+    made = []
+    monkeypatch.setattr(unseen, "enlarged", lambda *args: made.append(args) or enlarged(*args))
+    image, watched = np.full((60, 80, 3), 90, np.uint8), []
+    result = annotator.segment(image, annotator.categories[0])
+    assert (len(made), len(result.clicks)) == (1, annotator.budget)
+    annotator.segment_batch([image], [annotator.categories[0]], watch=lambda row, mask: watched.append(mask))
+    assert len(watched) == annotator.budget
+    assert any(np.array_equal(mask, result.mask) for mask in watched)
 
 
 def _scene(env, index=0):

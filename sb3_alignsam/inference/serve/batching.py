@@ -157,11 +157,12 @@ class Batcher:
                 continue  # The client was told that it took too long.
             try:
                 begun.append((job, self._episodes(job)))
+            # Whatever it is: this thread answers every client, and must outlive the fault of one.
             except Exception as error:
                 _fail(job, error)
         try:
             self._play(begun)
-        except Exception as error:
+        except Exception as error:  # likewise
             if len(begun) == 1:
                 _fail(begun[0][0], error)
                 return
