@@ -111,7 +111,7 @@ def _torch_networks(annotator: Annotator, finish: Callable[[], object]) -> Itera
         watched(annotator.policy, "_predict", finish) as policy,
         watched(ClipSurgery, "image_tokens", finish) as tokens,
     ):
-        yield {"sam_encoder": encoder, "clip_tokens": tokens, "policy": policy, "sam_decoder": decoder}
+        yield {"sam_encoder": encoder, "clip": tokens, "policy": policy, "sam_decoder": decoder}
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from sb3_alignsam.errors import InputError
@@ -99,17 +101,8 @@ class ClickGrid:
         share a pixel, and only the patch that the pixel lies in counts.
         """
         new_height, new_width = resized_shape(height, width, self.image_size)
-        rows, columns = self._valid(height, new_height), self._valid(width, new_width)
-        return rows[:, None] & columns[None, :]
-
-    def _valid(self, length: int, resized: int) -> np.ndarray:
-        """Which of the G places along one axis can be clicked, (G,) bool."""
-        places = np.arange(self.num_patches)
-        pixels = ((places + 0.5) * self.image_size / self.num_patches * length / resized).astype(int)
-        back = ((pixels + 0.5) * resized / length * self.num_patches / self.image_size).astype(int)
-        valid = (pixels < length) & (back == places)
-        valid[0] |= not valid.any()  # a picture so thin that no centre lies on it is clicked in its first patches
-        return valid
+        side, places = self.image_size, self.num_patches
+        return _valid(height, new_height, side, places)[:, None] & _valid(width, new_width, side, places)
 
     def action_mask(self, clicked: np.ndarray, height: int, width: int) -> np.ndarray:
         """Which actions do something, (num_actions,) bool.
@@ -121,3 +114,15 @@ class ClickGrid:
         free = valid & ~clicked
         mask = np.repeat((free if free.any() else valid).ravel(), 2)
         return np.append(mask, True) if self.allow_stop else mask
+
+
+@lru_cache(maxsize=256)
+def _valid(length: int, resized: int, image_size: int, num_patches: int) -> np.ndarray:
+    """Which places along one axis can be clicked, (num_patches,) bool; kept, since every step of an episode asks."""
+    places = np.arange(num_patches)
+    pixels = ((places + 0.5) * image_size / num_patches * length / resized).astype(int)
+    back = ((pixels + 0.5) * resized / length * num_patches / image_size).astype(int)
+    valid = (pixels < length) & (back == places)
+    valid[0] |= not valid.any()  # a picture so thin that no centre lies on it is clicked in its first patches
+    valid.setflags(write=False)
+    return valid

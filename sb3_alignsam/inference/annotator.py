@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from sb3_alignsam.envs.observations import DEFAULT_KEYS
 from sb3_alignsam.envs.sam_seg_env import MAX_STEPS, SamSegEnv
 from sb3_alignsam.errors import InputError
 from sb3_alignsam.evaluation.protocol import state_of
+from sb3_alignsam.inference.kept_features import KeptFeatures
 from sb3_alignsam.inference.unseen import Unseen, UnseenEpisode, unseen_sample
 from sb3_alignsam.keywords import check_keywords, unknown_name
 from sb3_alignsam.perception.clicks import Click
@@ -89,7 +88,7 @@ class Annotator:
     :param load_best: the best model on dev rather than the last one.
     :param env_kwargs: environment keywords that replace those of training, such as ``segmenter`` or ``device``.
     :param trust: of a zip that does not describe itself.
-    :param keep: of how many photographs, the latest, features are kept in memory, at least 1.
+    :param keep: of how many photographs, the latest, features are kept in memory, at least 1; see `KeptFeatures`.
     :raises InputError: the run or a keyword cannot be used.
     """
 
@@ -107,8 +106,7 @@ class Annotator:
         self.env = SamSegEnv(**_env_kwargs(agent, env_kwargs or {}))
         policy = agent.policy_for(self.env, self.env.segmenter.device)
         self._clicker = AgentClicker(policy, self.env.grid, is_maskable(self.description))
-        self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()
-        self._keep = keep
+        self._kept = KeptFeatures(keep)
         self._lock = RLock()
 
     @property
@@ -212,23 +210,10 @@ class Annotator:
                 f"the image has {image.shape[0] * image.shape[1]} pixels; at most {MAX_PIXELS} can be used"
             )
         self.check_category(category)
-        return self._new_episode(image, category, self._features(image))
+        return self._new_episode(image, category, self._kept.of(image, self.env.features.of))
 
     def _new_episode(self, image: np.ndarray, category: str, features: ImageFeatures) -> ClickEpisode:
         return self.env.new_episode(unseen_sample(image, category), features, kind=UnseenEpisode)
-
-    def _features(self, image: np.ndarray) -> ImageFeatures:
-        """Features of an image; the latest images' are kept, known by their pixels, which a caller may overwrite."""
-        image = np.ascontiguousarray(image)
-        digest = hashlib.sha256(repr(image.shape).encode())
-        digest.update(image.data)
-        key = digest.digest()
-        if key not in self._kept:
-            self._kept[key] = self.env.features.of(image)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._keep:
-            self._kept.popitem(last=False)
-        return self._kept[key]
 
     def _play_one(self, episode: ClickEpisode) -> Result:
         return self._play([episode], [()], [self.budget])[0]

@@ -30,13 +30,13 @@ from sb3_alignsam.inference.graphs import (
     CHECKED_AT,
     TRACED_AT,
     Graph,
+    clip_graph,
     decoder_graph,
     encoder_graph,
     policy_graph,
-    tokens_graph,
 )
 from sb3_alignsam.perception.segmenter import MASK_THRESHOLD
-from sb3_alignsam.perception.similarity import CLIP_MEAN, CLIP_STD, SimilarityMaps
+from sb3_alignsam.perception.similarity import CLIP_MEAN, CLIP_STD
 from sb3_alignsam.policies.loading import is_maskable
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -88,8 +88,9 @@ def export_agent(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".") as temporary:
-            graphs = _write_graphs(annotator, Path(temporary), kind, half, done)
-            about = _describe(annotator, kind, half, categories, graphs)
+            names = _names(annotator, categories)
+            graphs = _write_graphs(annotator, names, Path(temporary), kind, half, done)
+            about = _describe(annotator, names, kind, half, graphs)
             (Path(temporary) / DESCRIPTION).write_bytes(as_json(about))
             shutil.copyfile(runner.__file__, Path(temporary) / RUNNER)
             # Without its description a folder is of no use, so half of an old export is never taken for a whole one.
@@ -102,27 +103,28 @@ def export_agent(
 
 
 def _write_graphs(
-    annotator: Annotator, folder: Path, kind: str, half: bool, done: Callable[[str], object]
+    annotator: Annotator, names: Sequence[str], folder: Path, kind: str, half: bool, done: Callable[[str], object]
 ) -> list[tuple[Graph, ExportedGraph]]:
     dtype = th.float16 if half else th.float32
-    env = annotator.env
-    graphs = [_reading_policy(annotator), encoder_graph(env.segmenter, dtype), decoder_graph(env.segmenter, dtype)]
-    if env.features.text_model is not None and not graphs[0].dynamic.keys().isdisjoint(TEXT_KEYS):
-        graphs.append(tokens_graph(env.features.text_model, dtype))
+    segmenter, maps = annotator.env.segmenter, annotator.env.features.maps
+    graphs = [_reading_policy(annotator), encoder_graph(segmenter, dtype), decoder_graph(segmenter, dtype)]
+    keys = [key for key in TEXT_KEYS if key in graphs[0].dynamic]
+    if maps is not None and keys:
+        graphs.append(clip_graph(maps, names, keys, segmenter.embedding_shape[1], dtype))
     written = []
     for graph in graphs:
         path = folder / f"{graph.name}{FORMATS[kind]}"
         program = trace(graph)
-        if kind == "onnx":
-            with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"):
+            if kind == "onnx":
                 names = list(graph.dynamic)
                 exported = th.onnx.export(
                     program, dynamo=True, input_names=names, output_names=list(graph.outputs), verbose=False
                 )
-            assert exported is not None
-            exported.save(path)
-        else:
-            th.export.save(program, path)
+                assert exported is not None
+                exported.save(path)
+            else:
+                th.export.save(program, path)
         # The policy is of float32 in any case. Of float16 the rounding differs from one library to the next.
         tolerance = None if half and graph is not graphs[0] else TOLERANCE
         written.append((graph, ExportedGraph(path, path.stat().st_size, _check(graph, path, kind, tolerance))))
@@ -145,17 +147,18 @@ def _reading_policy(annotator: Annotator) -> Graph:
 
     :raises InputError: the runner does not make one of them.
     """
-    maskable = is_maskable(annotator.description)
-    policy = annotator.agent.policy_for(annotator.env, leave_out=RUN_SETTINGS)
+    maskable, env = is_maskable(annotator.description), annotator.env
+    policy = annotator.agent.policy_for(env, leave_out=RUN_SETTINGS)
     assert isinstance(policy, ActorCriticPolicy | MaskableActorCriticPolicy)
-    keys = annotator.env.observations.keys
-    program = trace(policy_graph(policy, maskable, keys))
+    # The click map is read in any case, to add the click to it.
+    keys = list(dict.fromkeys((*env.observations.keys, "click_map")))
+    program = trace(policy_graph(policy, env.grid, keys, maskable))
     used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
     read = [key for key, name in zip(keys, program.graph_signature.user_inputs, strict=False) if name in used]
     for key in read:
         if key not in READABLE:
             raise InputError(f"{annotator.zip_path} reads the observation '{key}', which cannot be exported")
-    return policy_graph(policy, maskable, read)
+    return policy_graph(policy, env.grid, read, maskable)
 
 
 def _check(graph: Graph, path: Path, kind: str, tolerance: float | None) -> float:
@@ -170,8 +173,8 @@ def _check(graph: Graph, path: Path, kind: str, tolerance: float | None) -> floa
         inputs = graph.inputs(*size)
         with th.inference_mode():
             expected = [each.numpy() for each in graph.module(*inputs.values())]
-        found = call(**{name: value.numpy() for name, value in inputs.items()})
-        for name, ours, theirs in zip(graph.outputs, expected, found, strict=True):
+        found = call({name: value.numpy() for name, value in inputs.items()})
+        for (name, theirs), ours in zip(found.items(), expected, strict=True):
             if ours.shape != theirs.shape:
                 raise RunError(f"{graph.name}: '{name}' has the shape {theirs.shape} instead of {ours.shape}")
             if ours.dtype.kind == "f":
@@ -183,17 +186,14 @@ def _check(graph: Graph, path: Path, kind: str, tolerance: float | None) -> floa
 
 
 def _describe(
-    annotator: Annotator,
-    kind: str,
-    half: bool,
-    categories: Sequence[str],
-    graphs: Sequence[tuple[Graph, ExportedGraph]],
+    annotator: Annotator, names: Sequence[str], kind: str, half: bool, graphs: Sequence[tuple[Graph, ExportedGraph]]
 ) -> dict[str, Any]:
     """All that a runner has to know and that is no weight, in plain values."""
-    env, maps = annotator.env, annotator.env.features.maps
+    env, clip = annotator.env, annotator.env.features.text_model
     mean, std = env.segmenter.pixel_statistics
-    has_maps = any(graph.name == "clip_tokens" for graph, _ in graphs)
-    return {
+    networks = {graph.name: _describe_graph(graph, exported.path) for graph, exported in graphs}
+    images = [["sam_encoder", env.segmenter.image_size, env.segmenter.image_size]]
+    about: dict[str, Any] = {
         "sb3_alignsam": sb3_alignsam.__version__,
         "torch": th.__version__,
         "format": kind,
@@ -204,39 +204,31 @@ def _describe(
             "num_timesteps": annotator.description.num_timesteps,
         },
         "segmenter": {"name": env.segmenter.name, "weights_sha256": env.segmenter.weights_digest},
-        "categories": list(env.dataset.categories),
-        "can_find": _can_find(annotator, categories),
-        "target": env.target,
-        "image_size": env.segmenter.image_size,
         "pixel_mean": mean.tolist(),
         "pixel_std": std.tolist(),
+        "categories": {name: names.index(name) for name in _can_find(annotator, names)},
+        "target": env.target,
+        "image_size": env.segmenter.image_size,
         "num_patches": env.grid.num_patches,
-        "allow_stop": env.grid.allow_stop,
+        "stop_action": env.grid.stop_action,
         "max_steps": env.max_steps,
         "answer": env.answer_rule,
         "mask_threshold": MASK_THRESHOLD,
-        "text_model": _describe_text_model(maps, categories) if maps is not None and has_maps else None,
-        "graphs": {graph.name: _describe_graph(graph, exported.path) for graph, exported in graphs},
     }
+    if clip is not None and "clip" in networks:
+        images.append(["clip", clip.map_size, clip.patch_size])
+        about["text_model"] = {"weights_sha256": clip.weights_digest, "pixel_mean": CLIP_MEAN, "pixel_std": CLIP_STD}
+    return about | {"images": images, "graphs": networks}
 
 
-def _can_find(annotator: Annotator, categories: Sequence[str]) -> list[str]:
+def _names(annotator: Annotator, categories: Sequence[str]) -> list[str]:
+    """The vocabulary, in the order of the `target_category` observation, and others behind it."""
+    return list(dict.fromkeys((*annotator.env.dataset.categories, *categories)))
+
+
+def _can_find(annotator: Annotator, names: Sequence[str]) -> Sequence[str]:
     """Names that the exported agent can be asked for."""
-    names = annotator.categories if annotator.reads_category else (*annotator.env.dataset.categories, *categories)
-    return list(dict.fromkeys(names))
-
-
-def _describe_text_model(maps: SimilarityMaps, categories: Sequence[str]) -> dict[str, Any]:
-    clip, names = maps.clip, list(dict.fromkeys((*maps.categories, *categories)))
-    return {
-        "weights_sha256": clip.weights_digest,
-        "pixel_mean": list(CLIP_MEAN),
-        "pixel_std": list(CLIP_STD),
-        "map_size": clip.map_size,
-        "patch_size": clip.patch_size,
-        "features": {name: maps.text_features(name).tolist() for name in names},
-        "redundant": clip.prompt_features([""])[0].tolist(),
-    }
+    return annotator.categories if annotator.reads_category else names
 
 
 def _describe_graph(graph: Graph, path: Path) -> Mapping[str, Any]:

@@ -1,9 +1,11 @@
-"""An agent's networks as modules of tensors alone, which can be exported: no branch of theirs depends on a value."""
+"""The graphs of an agent: each module with its inputs, at which it is traced and checked, and its outputs' names.
+
+An input that has the name of another graph's output takes that one's values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +16,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 from torch.export import Dim
 
-from sb3_alignsam.perception.clip_surgery import ClipSurgery, dual_path_tokens
-from sb3_alignsam.perception.frozen_decoder import FrozenDecoder
+from sb3_alignsam.envs.click_grid import ClickGrid
+from sb3_alignsam.inference.graph_modules import ClipGraph, DecoderGraph, EncoderGraph, PolicyGraph
 from sb3_alignsam.perception.segmenter import Segmenter
-from sb3_alignsam.policies.click_policy import ClickHead, greedy_actions
+from sb3_alignsam.perception.similarity import SimilarityMaps
 
-MASKED_LOGIT = -1e8
-"""Logit of an action that is masked out, as sb3-contrib's `MaskableCategorical` sets it."""
 TRACED_AT = (2, 3)
 """Batch and clicks of the tensors that a graph is traced with: neither 0 nor 1, which torch takes for constants."""
 CHECKED_AT = ((1, 1), (3, 5))
@@ -43,125 +43,75 @@ class Graph:
     dynamic: dict[str, dict[int, Any]]
 
 
-class EncoderGraph(nn.Module):
-    """Normalised pixels (B, 3, S, S) float32 to image embeddings (B, C, h, w) float16, rounded as in training."""
-
-    def __init__(self, encoder: nn.Module, dtype: th.dtype) -> None:
-        super().__init__()
-        self.encoder, self.dtype = encoder, dtype
-
-    def forward(self, pixels: th.Tensor) -> tuple[th.Tensor]:
-        return (self.encoder(pixels.to(self.dtype)).to(th.float16),)
-
-
-class DecoderGraph(nn.Module):
-    """See `FrozenDecoder.best`; embeddings are float16, logits float32."""
-
-    def __init__(self, segmenter: Segmenter, dtype: th.dtype) -> None:
-        super().__init__()
-        self.decoder = deepcopy(segmenter.decoder).cast(th.device("cpu"), dtype)
-        self._frozen, self.dtype = FrozenDecoder(self.decoder), dtype
-
-    def forward(
-        self, embeddings: th.Tensor, points: th.Tensor, labels: th.Tensor, previous: th.Tensor, refining: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor]:
-        low_res, iou = self._frozen.best(
-            embeddings.to(self.dtype), points, labels, previous.to(self.dtype), refining
-        )  # fmt: skip
-        return low_res.float(), iou[:, 0].float()
-
-
-class TokensGraph(nn.Module):
-    """CLIP's normalised pixels (B, 3, H, W) float32 to tokens (B, 1+N, D) float16, see `ClipSurgery.image_tokens`."""
-
-    def __init__(self, clip: ClipSurgery, dtype: th.dtype) -> None:
-        super().__init__()
-        self.model, self.dtype = deepcopy(clip.model).to("cpu", dtype), dtype
-
-    def forward(self, pixels: th.Tensor) -> tuple[th.Tensor]:
-        return (dual_path_tokens(self.model, pixels.to(self.dtype)).to(th.float16),)
-
-
-class PolicyGraph(nn.Module):
-    """Observations, each with the batch in front, and with `maskable` the action mask, to the greedy action (B,) int64
-    and the logits without the mask (B, num_actions) float32.
-
-    :param policy: SB3's or contrib's, in evaluation mode. :param keys: names of the observations, in their order.
-    """
-
-    def __init__(
-        self, policy: ActorCriticPolicy | MaskableActorCriticPolicy, keys: Sequence[str], maskable: bool
-    ) -> None:
-        super().__init__()
-        self.policy, self.keys, self.maskable = policy, tuple(keys), maskable
-        head = policy.mlp_extractor
-        self.allow_stop = isinstance(head, ClickHead) and head.stop_logit is not None
-
-    def forward(self, *tensors: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        observation = dict(zip(self.keys, tensors, strict=False))
-        features = self.policy.extract_features(observation, self.policy.pi_features_extractor)
-        assert isinstance(features, th.Tensor)  # a pair only where no extractor is named
-        logits = self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
-        masked = logits.where(tensors[-1], MASKED_LOGIT) if self.maskable else logits
-        return greedy_actions(masked.softmax(dim=1), self.allow_stop), logits
-
-
 def encoder_graph(segmenter: Segmenter, dtype: th.dtype) -> Graph:
-    """SAM's image encoder."""
+    """SAM's image encoder, for images of any shape that lie in SAM's square."""
     side = segmenter.image_size
-    module = EncoderGraph(deepcopy(segmenter.encoder).to("cpu", dtype), dtype)
-    return Graph(
-        "sam_encoder", module.eval(), lambda batch, _: {"pixels": _noise(batch, 3, side, side)},
-        ("embeddings",), {"pixels": {0: Dim("batch")}},
-    )  # fmt: skip
+
+    def inputs(size: int, count: int) -> dict[str, th.Tensor]:
+        return {"images": _bytes(size, side, side, 3), "shapes": _shapes(size)}
+
+    module = EncoderGraph(segmenter, dtype).eval()
+    return Graph("sam_encoder", module, inputs, ("sam_image_embeddings",), _batches(inputs))
 
 
 def decoder_graph(segmenter: Segmenter, dtype: th.dtype) -> Graph:
     """SAM's prompt encoder and mask decoder."""
-    batch, clicks, side = Dim("batch"), Dim("clicks"), segmenter.low_res_size
+    side = segmenter.low_res_size
 
     def inputs(size: int, count: int) -> dict[str, th.Tensor]:
         return {
-            "embeddings": _noise(size, *segmenter.embedding_shape).half(),
-            "points": segmenter.image_size * th.rand(size, count, 2, generator=_drawn(size)),
+            "sam_image_embeddings": _noise(size, *segmenter.embedding_shape).half(),
+            "points": 100 * th.rand(size, count, 2, generator=_drawn(size)),
             "labels": th.arange(size * count).reshape(size, count) % 2,
             "previous": 5 * _noise(size, 1, side, side),
             "refining": th.arange(size) % 2 == 0,
+            "shapes": _shapes(size),
         }
 
-    dynamic: dict[str, dict[int, Any]] = {name: {0: batch} for name in inputs(1, 1)}
-    dynamic["points"][1] = dynamic["labels"][1] = clicks
-    module = DecoderGraph(segmenter, dtype).eval()
-    return Graph("sam_decoder", module, inputs, ("low_res", "predicted_iou"), dynamic)
+    dynamic = _batches(inputs)
+    dynamic["points"][1] = dynamic["labels"][1] = Dim("clicks")
+    outputs = ("low_res", "predicted_iou", "sam_pred_mask_prob")
+    return Graph("sam_decoder", DecoderGraph(segmenter, dtype).eval(), inputs, outputs, dynamic)
 
 
-def tokens_graph(clip: ClipSurgery, dtype: th.dtype) -> Graph:
-    """CLIP Surgery's image encoder, for any number of patches."""
-    patch = clip.patch_size
-    most = clip.map_size // patch
+def clip_graph(maps: SimilarityMaps, names: Sequence[str], keys: Sequence[str], side: int, dtype: th.dtype) -> Graph:
+    """CLIP Surgery for these names, for any number of patches; parameters as in `ClipGraph`."""
+    patch = maps.clip.patch_size
+    most = maps.clip.map_size // patch
 
     def inputs(size: int, count: int) -> dict[str, th.Tensor]:
-        return {"pixels": _noise(size, 3, patch * most, patch * max(most - count, 1))}
+        height, width = patch * most, patch * max(most - count, 1)
+        shapes = th.tensor([[height, width - row] for row in range(size)])
+        return {
+            "images": _bytes(size, height, width, 3),
+            "target_category": th.arange(size) % len(names),
+            "shapes": shapes,
+        }
 
-    shape = {0: Dim("batch"), 2: patch * Dim("rows", max=most), 3: patch * Dim("columns", max=most)}
-    return Graph("clip_tokens", TokensGraph(clip, dtype).eval(), inputs, ("tokens",), {"pixels": shape})
+    dynamic = _batches(inputs)
+    dynamic["images"] |= {1: patch * Dim("rows", max=most), 2: patch * Dim("columns", max=most)}
+    return Graph("clip", ClipGraph(maps, names, keys, side, dtype).eval(), inputs, tuple(keys), dynamic)
 
 
-def policy_graph(policy: ActorCriticPolicy | MaskableActorCriticPolicy, maskable: bool, keys: Sequence[str]) -> Graph:
-    """The policy, reading these observations."""
+def policy_graph(
+    policy: ActorCriticPolicy | MaskableActorCriticPolicy, grid: ClickGrid, keys: Sequence[str], maskable: bool
+) -> Graph:
+    """The policy, reading these observations; parameters as in `PolicyGraph`."""
     assert isinstance(policy.observation_space, spaces.Dict)
     chosen = {key: policy.observation_space[key] for key in keys}
-    actions = int(policy.action_space.n)  # type: ignore[attr-defined]  # always Discrete
 
     def inputs(size: int, count: int) -> dict[str, th.Tensor]:
-        drawn = {name: _drawn_from(space, size) for name, space in chosen.items()}
-        if maskable:
-            drawn["action_mask"] = th.rand(size, actions, generator=_drawn(size)) < 0.5
-        return drawn
+        return {name: _drawn_from(space, size) for name, space in chosen.items()} | {"shapes": _shapes(size)}
 
-    module = PolicyGraph(policy, keys, maskable).eval()
-    dynamic: dict[str, dict[int, Any]] = {name: {0: Dim("batch")} for name in inputs(1, 1)}
-    return Graph("policy", module, inputs, ("action", "logits"), dynamic)
+    module = PolicyGraph(policy, grid, keys, maskable).eval()
+    outputs = ("action", "logits", "point", "label", "placed", "next_click_map")
+    return Graph("policy", module, inputs, outputs, _batches(inputs))
+
+
+def _batches(inputs: Callable[[int, int], dict[str, th.Tensor]]) -> dict[str, dict[int, Any]]:
+    """Every input's first dimension is the batch."""
+    batch = Dim("batch")
+    return {name: {0: batch} for name in inputs(*TRACED_AT)}
 
 
 def _drawn(seed: int) -> th.Generator:
@@ -170,6 +120,15 @@ def _drawn(seed: int) -> th.Generator:
 
 def _noise(*shape: int) -> th.Tensor:
     return th.randn(*shape, generator=_drawn(shape[0]))
+
+
+def _bytes(*shape: int) -> th.Tensor:
+    return th.randint(256, shape, generator=_drawn(shape[0])).to(th.uint8)
+
+
+def _shapes(size: int) -> th.Tensor:
+    """Of photographs, upright and lying."""
+    return th.tensor([[100 + 77 * row, 300 - 60 * row] for row in range(size)])
 
 
 def _drawn_from(space: spaces.Space[Any], size: int) -> th.Tensor:

@@ -87,6 +87,9 @@ class UnseenEpisode(ClickEpisode):
     """An episode without ground truth. Nothing scores its masks, and most are never looked at: at twelve megapixels it
     takes longer to enlarge one than to make it."""
 
+    def _answer(self, mask: np.ndarray, predicted_iou: float, excluded_share: float = 0.0) -> Answer:
+        return Answer(mask, predicted_iou, MaskScores(0.0, 0.0), 0.0, excluded_share)
+
     def _look(self, low_res: th.Tensor, predicted_iou: float, image_size: int) -> Answer:
         return LateAnswer(low_res, predicted_iou, self.image_size, image_size, self.excluded)
 

@@ -42,7 +42,7 @@ class Clicks:
             raise ValueError(
                 f"clicks need points (N, 2) and labels (N,), N >= 1; got {points.shape} and {labels.shape}"
             )
-        if not np.isin(labels, (0, 1)).all():
+        if not ((labels == 0) | (labels == 1)).all():
             raise ValueError(f"click labels are 1 (positive) or 0 (negative); got {labels.tolist()}")
         object.__setattr__(self, "points_xy", points)
         object.__setattr__(self, "labels", labels)

@@ -21,8 +21,8 @@ def clip_pixels(images: th.Tensor) -> th.Tensor:
 
     :param images: RGB in 0..255, (B, H, W, 3), any type. :return: (B, 3, H, W) float32.
     """
-    mean, std = (th.tensor(values, device=images.device) for values in (CLIP_MEAN, CLIP_STD))
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+    mean, std = (th.tensor(values, device=images.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return (images.permute(0, 3, 1, 2).float() - mean) / std
 
 
 def token_grid(clip: ClipSurgery, height: int, width: int) -> tuple[int, int]:

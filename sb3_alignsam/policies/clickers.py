@@ -105,8 +105,8 @@ class AgentClicker:
 
     def next_actions(self, states: Sequence[State]) -> np.ndarray:
         """Greedy actions, (B,) int64."""
-        observation = {key: np.stack([s.observation[key] for s in states]) for key in states[0].observation}
-        masks: dict[str, Any] = {"action_masks": np.stack([s.action_mask for s in states])} if self.maskable else {}
+        observation = {key: np.array([s.observation[key] for s in states]) for key in states[0].observation}
+        masks: dict[str, Any] = {"action_masks": np.array([s.action_mask for s in states])} if self.maskable else {}
         with th.inference_mode():
             if not self._plain:
                 return self.policy.predict(observation, deterministic=True, **masks)[0]

@@ -35,7 +35,7 @@ def test_whole_and_parts_are_told_for_torch_and_onnxruntime(tmp_path, capsys):
     assert (figures["clicks"], figures["repeats"], figures["threads"]) == (5, 2, 1)
     assert list(figures["rows"]) == ["torch", "onnxruntime"]
     for row in figures["rows"].values():
-        assert set(row["networks_seconds"]) == {"sam_encoder", "clip_tokens", "policy", "sam_decoder"}
+        assert set(row["networks_seconds"]) == {"sam_encoder", "clip", "policy", "sam_decoder"}
         for index in range(2):
             inside = sum(each["values"][index] for each in row["networks_seconds"].values())
             whole = row["whole_seconds"]["values"][index]
