@@ -127,7 +127,8 @@ def random_repvit_sam(seed: int) -> dict[str, th.Tensor]:
             return 0.5 + th.rand(value.shape, generator=generator)
         drawn = th.randn(value.shape, generator=generator)
         if value.ndim > 1:
-            return drawn / value[0].numel() ** 0.5
+            # Half of what keeps the variance: what blocks add to their input would double it each time.
+            return drawn / (4 * value[0].numel()) ** 0.5
         return 0.1 * drawn + float(key.endswith("weight"))
 
     return {upstream_key(key): draw(key, value) for key, value in RepvitSam().state_dict().items()}
