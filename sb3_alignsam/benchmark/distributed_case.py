@@ -39,6 +39,8 @@ def update_in_turns(
         seconds: dict[str, list[float]] = {"alone": [], "together": [], "waiting": []}
         for turn in range(repeats + 1):
             first = _timed(alone, ranks)
+            # The others' cores come out of idleness now, and are slow at first; in a run they come from a rollout.
+            together()
             with watched(Ranks, "sum") as sums:
                 second = _timed(together, ranks)
             if turn:

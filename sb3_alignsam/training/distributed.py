@@ -99,32 +99,38 @@ class Ranks:
                 dist.all_reduce(values)
         return values
 
-    def moments(self, values: th.Tensor) -> tuple[int, float, float]:
-        """Number, mean and sum of squared deviations from it of the values of all ranks together."""
-        own = values.detach().double()  # in which the difference of large sums is exact enough
-        sums = th.stack([th.ones_like(own).sum(), own.sum(), (own**2).sum()])
-        count, total, squares = self.sum(sums).tolist()
-        return int(count), total / count, max(squares - total**2 / count, 0.0)
-
-    def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float, figures: th.Tensor) -> th.Tensor:
+    def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float, beside: th.Tensor) -> th.Tensor:
         """Make every parameter's gradient the weighted mean over all ranks, the same bits on each.
 
         :param weight: of this rank's gradients; those of all ranks sum to 1.
-        :param figures: other values, (N,), which travel with the first bucket: each message is a wait for the slowest.
-        :return: their weighted mean, (N,).
+        :param beside: other values, (N,), which travel with the first bucket: each message is a wait for the slowest.
+        :return: their sum, (N,) of the gradients' type.
         """
-        beside = figures
+        found = beside
         for bucket in _buckets([each for each in parameters if each.requires_grad]):
             # A parameter without a gradient here may have one elsewhere, and all ranks have to send as much.
             gradients = [th.zeros_like(each) if each.grad is None else each.grad for each in bucket]
             sizes = [beside.numel(), *(each.numel() for each in bucket)]
-            flat = self.sum(th.cat([beside.to(gradients[0]), *(each.reshape(-1) for each in gradients)]).mul_(weight))
-            means = flat.split(sizes)
-            figures = means[0] if beside.numel() else figures
+            flat = th.cat([beside.to(gradients[0]), *(each.reshape(-1) for each in gradients)])
+            flat[sizes[0] :].mul_(weight)
+            sums = self.sum(flat).split(sizes)
+            found = sums[0] if beside.numel() else found
             beside = beside[:0]
-            for parameter, mean in zip(bucket, means[1:], strict=True):
+            for parameter, mean in zip(bucket, sums[1:], strict=True):
                 parameter.grad = mean.view_as(parameter)
-        return figures
+        return found
+
+    def in_places(self, values: th.Tensor) -> th.Tensor:
+        """Values (K,) float64 for a sum of float32 that rounds none of them: each rank's own in a place of its own, in
+        two parts, (2 * size * K,); see `of_places`."""
+        places = values.new_zeros(2, self.size, len(values))
+        places[0, self.rank] = values.float().double()
+        places[1, self.rank] = values - places[0, self.rank]
+        return places.float().flatten()
+
+    def of_places(self, summed: th.Tensor) -> th.Tensor:
+        """The sum over all ranks, (K,) float64, of what each has put `in_places`."""
+        return summed.double().view(2, self.size, -1).sum(dim=(0, 1))
 
     def share_weights(self, module: th.nn.Module) -> None:
         """Give every rank the leader's parameters and buffers."""

@@ -73,24 +73,34 @@ class RankedUpdate(OnPolicyAlgorithm):
         self._log(rows, epoch)
 
     def _epoch(self) -> list[dict[str, float]]:
-        """One pass over the rollouts, ended where the policy has gone too far. :return: `FIGURES` of each minibatch."""
+        """One pass over the rollouts, ended where the policy has gone too far. :return: `FIGURES` of each minibatch.
+
+        What normalises a minibatch's advantages has travelled with the gradients of the one before.
+        """
         rows = []
-        for batch in self.rollout_buffer.get(self.batch_size // self.ranks.size):
-            count, mean, squares = self.ranks.moments(batch.advantages)
-            weight = len(batch.advantages) / count
+        batches = self.rollout_buffer.get(self.batch_size // self.ranks.size)
+        batch: Any = next(batches)
+        powers = self.ranks.sum(_powers(batch.advantages))
+        while batch is not None:
+            upcoming: Any = next(batches, None)
+            count, mean, squares = _moments(powers)
             if self.normalize_advantage and count > 1:
                 deviation = (squares / (count - 1)) ** 0.5
                 batch = batch._replace(advantages=(batch.advantages - mean) / (deviation + 1e-8))
             losses = self._losses(batch)
             self.policy.optimizer.zero_grad()
             losses["loss"].backward()
-            figures = th.stack([losses[name].detach() for name in FIGURES])
-            means = self.ranks.average_gradients(self.policy.parameters(), weight, figures)
-            rows.append(dict(zip(FIGURES, means.tolist(), strict=True)))
+            weight = len(batch.advantages) / count
+            figures = weight * th.stack([losses[name].detach() for name in FIGURES])
+            powers = th.zeros_like(powers) if upcoming is None else _powers(upcoming.advantages)
+            beside = th.cat([figures, self.ranks.in_places(powers)])
+            found = self.ranks.average_gradients(self.policy.parameters(), weight, beside)
+            rows.append(dict(zip(FIGURES, found.tolist(), strict=False)))
             if self._is_too_far(rows[-1]):
                 break
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
+            batch, powers = upcoming, self.ranks.of_places(found[len(FIGURES) :])
         return rows
 
     def _is_too_far(self, row: Mapping[str, float]) -> bool:
@@ -142,8 +152,21 @@ class RankedUpdate(OnPolicyAlgorithm):
     def _explained_variance(self) -> float:
         """Of the returns of all ranks by the values that were expected."""
         returns, values = (th.as_tensor(each) for each in (self.rollout_buffer.returns, self.rollout_buffer.values))
-        squares, left = (self.ranks.moments(each)[2] for each in (returns, returns - values))
+        powers = self.ranks.sum(th.stack([_powers(each) for each in (returns, returns - values)]))
+        squares, left = (_moments(each)[2] for each in powers)
         return 1 - left / squares if squares else float("nan")
+
+
+def _powers(values: th.Tensor) -> th.Tensor:
+    """Number, sum and sum of squares, (3,) float64, in which the difference of large sums is exact enough."""
+    own = values.detach().double()
+    return th.stack([th.ones_like(own).sum(), own.sum(), (own**2).sum()])
+
+
+def _moments(powers: th.Tensor) -> tuple[int, float, float]:
+    """Number, mean and sum of squared deviations from it, of `_powers`."""
+    count, total, squares = powers.tolist()
+    return int(count), total / count, max(squares - total**2 / count, 0.0)
 
 
 class RankedPPO(RankedUpdate, PPO):

@@ -30,6 +30,7 @@ def main(args: list[str]) -> None:
         found = {
             **_one_update(algo, ranks),
             "digests": _weights_of_every_step(algo, ranks),
+            "advantages": _advantages_of_every_minibatch(algo, ranks),
             "updates_until_one_ended_it": _updates_until_the_leader_ends_it(algo, ranks),
             "episodes": [_episodes_of_two_rollouts(algo, ranks, number) for number in (3, 150)],
         }
@@ -108,6 +109,22 @@ def _weights_of_every_step(algo: str, ranks: Ranks) -> list[str]:
     model.policy.optimizer.register_step_post_hook(note)
     model.learn(2 * STEPS * 2 * ranks.size, CountAllRanks(ranks))
     return digests
+
+
+def _advantages_of_every_minibatch(algo: str, ranks: Ranks) -> list[list[float]]:
+    """What the losses of two epochs are given, on episodes of each rank's own."""
+    model = _model(algo, ranks, 2, seed=ranks.rank, batch_size=4 * ranks.size, n_epochs=2)
+    ranks.share_weights(model.policy)
+    given: list[list[float]] = []
+    losses = model._losses
+
+    def note(batch: Any) -> Any:
+        given.append(batch.advantages.tolist())
+        return losses(batch)
+
+    model._losses = note
+    model.learn(STEPS * 2 * ranks.size, CountAllRanks(ranks))
+    return given
 
 
 def _updates_until_the_leader_ends_it(algo: str, ranks: Ranks) -> int:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch as th
 import torch.distributed as dist
 
 from sb3_alignsam.errors import InputError
@@ -174,6 +175,12 @@ class TestRanks:
         assert [list(Ranks(rank, 2).part(4)) for rank in (0, 1)] == [[0, 1], [2, 3]]
         with pytest.raises(InputError, match="evenly"):
             Ranks(0, 2).part(5)
+
+    def test_put_in_places_what_a_sum_of_float32_must_not_round(self):
+        values = [th.tensor([1e8 + 1 / 3, -2 / 7], dtype=th.float64), th.tensor([1e-8, 2 / 7 + 1e-9], dtype=th.float64)]
+        places = [Ranks(rank, 2).in_places(each) for rank, each in enumerate(values)]
+        assert {each.dtype for each in places} == {th.float32}
+        assert th.allclose(Ranks(1, 2).of_places(places[0] + places[1]), values[0] + values[1], rtol=1e-13, atol=1e-14)
 
     def test_name_the_command_of_as_many(self):
         assert Ranks().command == "sb3-alignsam"

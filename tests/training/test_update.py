@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.training.forks import Forks
@@ -45,6 +46,15 @@ class TestTwoRanks:
         first, second = (rank["digests"] for rank in found[algo])
         assert first == second
         assert len(first) == len(set(first)) == 2 * 2 * 3
+
+    def test_normalise_each_minibatchs_advantages_together(self, found, algo):
+        minibatches = [
+            np.concatenate(parts) for parts in zip(*(rank["advantages"] for rank in found[algo]), strict=True)
+        ]
+        assert [len(each) for each in minibatches] == 2 * [8, 8, 4]
+        for each in minibatches:
+            assert each.mean() == pytest.approx(0, abs=1e-6)
+            assert each.std(ddof=1) == pytest.approx(1, abs=1e-5)
 
     def test_end_together_where_a_callback_of_one_ends_it(self, found, algo):
         assert [rank["updates_until_one_ended_it"] for rank in found[algo]] == [1, 1]
