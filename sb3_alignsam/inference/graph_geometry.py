@@ -13,8 +13,9 @@ from sb3_alignsam.envs.click_grid import ClickGrid
 
 def resized_shapes(shapes: th.Tensor, size: int) -> th.Tensor:
     """Heights and widths whose longest side is scaled to `size`. :param shapes: (B, 2) int64. :return: likewise."""
-    scale = size / shapes.amax(dim=1, keepdim=True).double()
-    return (shapes * scale + 0.5).long().clamp(min=1)
+    longest = shapes.amax(dim=1, keepdim=True).double()
+    # A number over a tensor would be the tensor's reciprocal times the number, which rounds twice.
+    return (shapes * (th.full_like(longest, size) / longest) + 0.5).long().clamp(min=1)
 
 
 def cells_inside(shapes: th.Tensor, size: int, side: int, height: int, width: int) -> th.Tensor:
@@ -46,7 +47,9 @@ def click_places(shapes: th.Tensor, grid: ClickGrid) -> tuple[th.Tensor, th.Tens
     """
     length, resized = shapes[:, :, None].double(), resized_shapes(shapes, grid.image_size)[:, :, None].double()
     places = th.arange(grid.num_patches)
-    pixels = ((places + 0.5).double() * (grid.image_size / grid.num_patches) * length / resized).long()
+    # As a tensor: onnx keeps no more than float32 of a number.
+    side = th.tensor(grid.image_size / grid.num_patches, dtype=th.float64)
+    pixels = ((places + 0.5).double() * side * length / resized).long()
     back = ((pixels + 0.5).double() * resized / length * grid.num_patches / grid.image_size).long()
     valid = (pixels < length) & (back == places)
     valid = valid | (places == 0) & ~valid.any(dim=2, keepdim=True)

@@ -136,12 +136,13 @@ class ClipGraph(nn.Module):
 class PolicyGraph(nn.Module):
     """A policy's greedy action and the click that it is.
 
-    In: observations, each with the batch in front, ``click_map`` among them; shapes. Out: the action (B,) int64; the
-    logits without action mask (B, num_actions) float32; the click's x, y in pixels of the photograph (B, 2) int64; its
-    label (B,) int64, 1 positive; whether the action places it (B,) bool; the click map with it (B, 2, G, G) uint8.
+    In: observations, each with the batch in front; ``click_map``, also where it is none of them; shapes. Out: the action
+    (B,) int64; the logits without action mask (B, num_actions) float32; the click's x, y in pixels of the photograph
+    (B, 2) int64; its label (B,) int64, 1 positive; whether the action places it (B,) bool; the click map with it
+    (B, 2, G, G) uint8.
 
     :param policy: SB3's or contrib's, in evaluation mode. :param grid: the click grid that it was trained with.
-    :param keys: names of the observations, in their order. :param maskable: whether it takes action masks.
+    :param keys: names of the observations. :param maskable: whether it takes action masks.
     """
 
     def __init__(
@@ -153,16 +154,19 @@ class PolicyGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.policy, self.grid, self.keys, self.maskable = policy, grid, tuple(keys), maskable
+        self.inputs = (*dict.fromkeys((*keys, "click_map")), "shapes")
+        """Names of what `forward` is given."""
         head = policy.mlp_extractor
         self.allow_stop = isinstance(head, ClickHead) and head.stop_logit is not None
 
     def forward(self, *tensors: th.Tensor) -> tuple[th.Tensor, ...]:
-        observation, shapes = dict(zip(self.keys, tensors, strict=False)), tensors[-1]
+        given = dict(zip(self.inputs, tensors, strict=True))
+        observation = {key: given[key] for key in self.keys}
         features = self.policy.extract_features(observation, self.policy.pi_features_extractor)
         assert isinstance(features, th.Tensor)  # a pair only where no extractor is named
         logits = self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
-        clicked = observation["click_map"]
-        pixels, valid = click_places(shapes, self.grid)
+        clicked = given["click_map"]
+        pixels, valid = click_places(given["shapes"], self.grid)
         mask = self._action_mask(clicked.amax(dim=1) > 0, valid)
         masked = logits.where(mask, MASKED_LOGIT) if self.maskable else logits
         action = greedy_actions(masked.softmax(dim=1), self.allow_stop)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -98,12 +99,14 @@ def policy_graph(
 ) -> Graph:
     """The policy, reading these observations; parameters as in `PolicyGraph`."""
     assert isinstance(policy.observation_space, spaces.Dict)
-    chosen = {key: policy.observation_space[key] for key in keys}
+    module = PolicyGraph(policy, grid, keys, maskable).eval()
+    clicks = spaces.Box(0, 1, (2, grid.num_patches, grid.num_patches), np.uint8)
+    chosen = {"click_map": clicks, **{key: policy.observation_space[key] for key in keys}}
 
     def inputs(size: int, count: int) -> dict[str, th.Tensor]:
-        return {name: _drawn_from(space, size) for name, space in chosen.items()} | {"shapes": _shapes(size)}
+        drawn = {name: _drawn_from(space, size) for name, space in chosen.items()} | {"shapes": _shapes(size)}
+        return {name: drawn[name] for name in module.inputs}
 
-    module = PolicyGraph(policy, grid, keys, maskable).eval()
     outputs = ("action", "logits", "point", "label", "placed", "next_click_map")
     return Graph("policy", module, inputs, outputs, _batches(inputs))
 
@@ -128,7 +131,7 @@ def _bytes(*shape: int) -> th.Tensor:
 
 def _shapes(size: int) -> th.Tensor:
     """Of photographs, upright and lying."""
-    return th.tensor([[100 + 77 * row, 300 - 60 * row] for row in range(size)])
+    return th.tensor([[427, 896], [900, 651], [480, 640], [3, 700]])[th.arange(size) % 4]
 
 
 def _drawn_from(space: spaces.Space[Any], size: int) -> th.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
@@ -25,19 +24,23 @@ class KeptFeatures:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: OrderedDict[_Key, tuple[np.ndarray, ImageFeatures]] = OrderedDict()
+        self._kept: list[tuple[_Key, np.ndarray, ImageFeatures]] = []
+        """The latest are last."""
 
     def of(self, image: np.ndarray, compute: Callable[[np.ndarray], ImageFeatures]) -> ImageFeatures:
-        """Features of an image, kept or computed. :param image: (H, W, 3) uint8."""
+        """Features of an image, kept or computed. :param image: (H, W, 3) uint8, of any layout."""
         rows, columns = (-(-side // _SAMPLES) for side in image.shape[:2])
         key = image.shape, image[::rows, ::columns].tobytes()
-        kept = self._kept.pop(key, None)
-        if kept is None or not np.array_equal(kept[0], image):
-            kept = image.copy(), compute(image)
-        self._kept[key] = kept
+        for place, (other, pixels, _) in enumerate(self._kept):
+            if other == key and np.array_equal(pixels, image):
+                self._kept.append(self._kept.pop(place))
+                break
+        else:
+            pixels = image.copy()  # Contiguous, as torch needs it.
+            self._kept.append((key, pixels, compute(pixels)))
         while len(self._kept) > self._most or (len(self._kept) > 1 and self._bytes() > MOST_BYTES):
-            self._kept.popitem(last=False)
-        return kept[1]
+            del self._kept[0]
+        return self._kept[-1][2]
 
     def _bytes(self) -> int:
-        return sum(pixels.nbytes for pixels, _ in self._kept.values())
+        return sum(pixels.nbytes for _, pixels, _ in self._kept)

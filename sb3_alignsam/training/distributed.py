@@ -121,8 +121,8 @@ class Ranks:
         return found
 
     def in_places(self, values: th.Tensor) -> th.Tensor:
-        """Values (K,) float64 for a sum of float32 that rounds none of them: each rank's own in a place of its own, in
-        two parts, (2 * size * K,); see `of_places`."""
+        """Values (K,) float64 for a sum of float32 that keeps 48 bits of each: every rank's in places of its own, two a
+        value, (2 * size * K,); see `of_places`."""
         places = values.new_zeros(2, self.size, len(values))
         places[0, self.rank] = values.float().double()
         places[1, self.rank] = values - places[0, self.rank]

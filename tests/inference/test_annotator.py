@@ -234,6 +234,14 @@ def test_several_pictures_can_be_kept_for_the_corrections_to_come(run_folder, en
     assert annotator.env.features.computed == 4
 
 
+def test_a_view_that_runs_backwards_is_a_picture_too(explicit_run):
+    """As `cv2.imread(file)[..., ::-1]` gives it, of a size that is not resized for CLIP."""
+    annotator, image = Annotator(explicit_run), np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    backwards, copied = (annotator.segment(each, "star") for each in (image[..., ::-1], image[..., ::-1].copy()))
+    assert [each.click for each in backwards.clicks] == [each.click for each in copied.clicks]
+    assert np.array_equal(backwards.mask, copied.mask)
+
+
 def test_threads_that_share_one_get_what_each_would_get_alone(annotator, env):
     images, categories = _pictures(env, 4)
     expected = [annotator.segment(image, category) for image, category in zip(images, categories, strict=True)]

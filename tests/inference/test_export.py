@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch as th
 from PIL import Image
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
 from sb3_alignsam.datasets import Sample, ShapesDataset
 from sb3_alignsam.envs import make_env
 from sb3_alignsam.errors import InputError, RunError
-from sb3_alignsam.inference import export, graphs
+from sb3_alignsam.inference import export, graphs, runner
 from sb3_alignsam.inference.annotator import Annotator
 from sb3_alignsam.inference.export import export_agent, trace
 from sb3_alignsam.inference.graphs import decoder_graph, encoder_graph
@@ -62,7 +63,7 @@ def test_it_clicks_as_the_agent_does(annotator, exported):
     assert parity.miou == pytest.approx(parity.exported_miou, abs=1e-3)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 2), (33, 65), (256, 256), (400, 300)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 2), (33, 65), (256, 256), (400, 300), (427, 896), (27, 384)])
 def test_any_shape_of_picture(annotator, exported, size):
     parity = compare(annotator, Runner(exported, threads=1), [_noise(*size)])
     assert parity.same_clicks == 1
@@ -121,6 +122,33 @@ def test_a_policy_that_reads_the_photograph_itself_is_refused(tmp_path):
     with pytest.raises(InputError, match="reads the observation 'image', which cannot be exported"):
         export_agent(annotator, tmp_path / "out", "onnx")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_policy_of_sb3s_own_on_a_grid_that_does_not_divide_the_square(tmp_path):
+    """It need not observe the click map, and the centres of its patches are at no whole numbers."""
+    kwargs = {"observation_keys": ["sam_pred_mask_prob", "num_steps"], "num_patches": 14}
+    env = make_env("SamSegShapes-v0", kwargs)
+    MaskablePPO("MultiInputPolicy", env, n_steps=8, batch_size=8, seed=1, device="cpu").save(tmp_path / "agent.zip")
+    annotator = Annotator(tmp_path / "agent.zip", False, kwargs, Trust(True, "SamSegShapes-v0"))
+    export_agent(annotator, tmp_path / "out", "onnx")
+    samples = [_noise(*shape) for shape in ((651, 896), (700, 2), (256, 256))]
+    assert compare(annotator, Runner(tmp_path / "out", threads=1), samples).same_clicks == 3
+
+
+@pytest.mark.parametrize("name", ["placed", "point", "next_click_map"])
+def test_a_graph_that_clicks_elsewhere_is_not_kept(name, annotator, tmp_path, monkeypatch):
+    load = runner.load_torch
+
+    def off(*args):
+        call = load(*args)
+        return lambda known: {
+            key: np.logical_not(value) if key == name else value for key, value in call(known).items()
+        }
+
+    monkeypatch.setattr(runner, "load_torch", off)
+    with pytest.raises(RunError, match=f"policy: '{name}' of the exported graph differs from the network's"):
+        export_agent(annotator, tmp_path, "torch_export")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_differs_is_not_kept(annotator, tmp_path, monkeypatch):

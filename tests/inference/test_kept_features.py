@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch as th
 
 from sb3_alignsam.inference import kept_features
 from sb3_alignsam.inference.kept_features import KeptFeatures
@@ -17,6 +18,7 @@ class _Network:
 
     def __call__(self, image):
         self.computed += 1
+        th.from_numpy(image)  # fails for a view that runs backwards
         return ImageFeatures(np.array([image.mean()], np.float16), None)
 
 
@@ -28,7 +30,17 @@ def test_one_pixel_makes_another_photograph():
         other = image.copy()
         other[y, x] = 255
         assert kept.of(other, network).embedding > kept.of(image, network).embedding
-    assert kept.of(image[:, ::-1], network).embedding == 0  # not contiguous
+    assert kept.of(image[:, ::-1], network).embedding == 0
+    assert kept.of(other[::-1, :, ::-1], network).embedding > 0
+
+
+def test_photographs_that_look_alike_at_first_are_kept_side_by_side():
+    kept, network = KeptFeatures(2), _Network()
+    images = [np.zeros((100, 120, 3), np.uint8) for _ in range(2)]
+    images[1][51, 37] = 255
+    for _ in range(2):
+        assert [kept.of(image, network).embedding > 0 for image in images] == [False, True]
+    assert network.computed == 2
 
 
 def test_a_photograph_that_is_overwritten_is_another():
