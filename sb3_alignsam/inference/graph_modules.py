@@ -136,10 +136,10 @@ class ClipGraph(nn.Module):
 class PolicyGraph(nn.Module):
     """A policy's greedy action and the click that it is.
 
-    In: observations, each with the batch in front; ``click_map``, also where it is none of them; shapes. Out: the action
-    (B,) int64; the logits without action mask (B, num_actions) float32; the click's x, y in pixels of the photograph
-    (B, 2) int64; its label (B,) int64, 1 positive; whether the action places it (B,) bool; the click map with it
-    (B, 2, G, G) uint8.
+    In: observations, each with the batch in front; ``click_map``, also where it is none of them; shapes. Out: the
+    action (B,) int64; the logits without action mask (B, num_actions) float32; the click's x, y in pixels of the
+    photograph (B, 2) int64; its label (B,) int64, 1 positive; whether the action places it (B,) bool; the click map
+    with it (B, 2, G, G) uint8.
 
     :param policy: SB3's or contrib's, in evaluation mode. :param grid: the click grid that it was trained with.
     :param keys: names of the observations. :param maskable: whether it takes action masks.
