@@ -78,6 +78,8 @@ class ClickEpisode:
         self.last = self.answer = self._answer(empty, 0.0)
         self.best_score = self.answer.score
         self._uploaded: tuple[th.device, th.Tensor] | None = None
+        self.constants: tuple[object, dict[str, Any]] | None = None
+        """For `Observations.constants`: which made them, and what."""
 
     def embedding_on(self, device: th.device) -> th.Tensor:
         """SAM's image embedding on a device, (C, h, w) float16; uploaded once, on a processor the array itself."""

@@ -116,8 +116,11 @@ class Observations:
         return {key: value.copy() if key in _EPISODES_OWN else value for key, value in every.items()}
 
     def constants(self, episode: ClickEpisode) -> dict[str, Any]:
-        """The part of the observation that is the same until the episode ends; arrays may be the episode's own."""
-        return {key: getattr(self, f"_{key}")(episode, 0) for key in self.keys if key in CONSTANT_KEYS}
+        """The part of the observation that is the same until the episode ends, made once and not to be changed."""
+        if episode.constants is None or episode.constants[0] is not self:
+            made = {key: getattr(self, f"_{key}")(episode, 0) for key in self.keys if key in CONSTANT_KEYS}
+            episode.constants = self, made
+        return episode.constants[1]
 
     def changing(self, episode: ClickEpisode, steps: int) -> dict[str, Any]:
         """The rest of it after `steps` actions; every array is new."""

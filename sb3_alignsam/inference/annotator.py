@@ -107,6 +107,8 @@ class Annotator:
         policy = agent.policy_for(self.env, self.env.segmenter.device)
         self._clicker = AgentClicker(policy, self.env.grid, is_maskable(self.description))
         self._kept = KeptFeatures(keep)
+        self._rng = np.random.default_rng(0)
+        """For clickers that draw; the agent does not."""
         self._lock = RLock()
 
     @property
@@ -244,10 +246,9 @@ class Annotator:
         # One by one: so the segmenter saw those of an earlier episode that is gone on with.
         for number in range(max(map(len, clicks), default=0)):
             place({row: given[number] for row, given in enumerate(clicks) if number < len(given)}, given=True)
-        rng = np.random.default_rng(0)  # The agent is greedy and draws nothing.
         steps, stopped = [len(given) for given in clicks], [False] * len(episodes)
         while running := [row for row, step in enumerate(steps) if step < budgets[row] and not stopped[row]]:
-            states = [state_of(self.env, episodes[row], steps[row], rng) for row in running]
+            states = [state_of(self.env, episodes[row], steps[row], self._rng) for row in running]
             answers = dict(zip(running, self._clicker.next_clicks(states), strict=True))
             for row, answer in answers.items():
                 steps[row], stopped[row] = steps[row] + 1, isinstance(answer, Stop)

@@ -233,10 +233,15 @@ class Segmenter:
         points = np.array([to_square(clicks[r].points_xy, *image_sizes[r], self.image_size) for r in rows])
         labels = np.array([clicks[r].labels for r in rows])
         low_res, iou = self._decode(
-            th.stack([embeddings[row] for row in rows]).to(self.device, self.dtype),
+            _rows(embeddings, rows).to(self.device, self.dtype),
             th.from_numpy(points).to(self.device),
             th.from_numpy(labels).to(self.device),
-            None if previous is None else th.stack([previous[row] for row in rows]).to(self.device, self.dtype),
+            None if previous is None else _rows(previous, rows).to(self.device, self.dtype),
             multimask,
         )
         return low_res.float(), iou.float()
+
+
+def _rows(tensors: th.Tensor | Sequence[th.Tensor], rows: Sequence[int]) -> th.Tensor:
+    """Some rows, stacked; a single one is not copied."""
+    return tensors[rows[0]][None] if len(rows) == 1 else th.stack([tensors[row] for row in rows])

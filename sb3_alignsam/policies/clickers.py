@@ -12,7 +12,6 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_alignsam.envs.click_grid import ClickGrid
 from sb3_alignsam.envs.episode import ClickEpisode
@@ -114,7 +113,7 @@ class AgentClicker:
             # observations, and puts every module into evaluation mode, whether or not it is.
             if self.policy.training:
                 self.policy.set_training_mode(False)
-            tensors = obs_as_tensor(observation, self.policy.device)
+            tensors = {key: th.from_numpy(value).to(self.policy.device) for key, value in observation.items()}
             return self.policy._predict(tensors, deterministic=True, **masks).cpu().numpy()
 
     def next_clicks(self, states: Sequence[State]) -> list[NextClick]:

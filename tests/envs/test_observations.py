@@ -73,6 +73,19 @@ def test_objects_already_found_show_as_excluded():
     assert np.allclose(observation["excluded_mask"][0], share, atol=1e-5)
 
 
+def test_what_is_constant_is_made_once_an_episode_for_each_who_observes_it(env):
+    other = make_env("SamSegShapes-v0", {"split": "dev", "observation_keys": ["excluded_mask"]})
+    episode = env.fixed_episode(0)
+    first = env.observations.constants(episode)
+    assert env.observations.constants(episode)["image"] is first["image"]
+    assert set(other.observations.constants(episode)) == {"excluded_mask"}
+    assert set(env.observations.constants(episode)) == set(first)
+    following = replace(episode.fresh(), excluded=np.ones(episode.image_size, bool))
+    # The padding is no part of the photograph.
+    assert env.observations.constants(following)["excluded_mask"].max() == 1
+    assert not first["excluded_mask"].any()
+
+
 def test_an_array_that_was_handed_out_is_never_written_again(env):
     observation, _ = env.reset(options={"index": 0})
     kept = {key: np.copy(value) for key, value in observation.items()}
