@@ -41,7 +41,7 @@ def update_in_turns(
             first = _timed(alone, ranks)
             # The others' cores come out of idleness now, and are slow at first; in a run they come from a rollout.
             together()
-            with watched(Ranks, "sum") as sums:
+            with watched(Ranks, "end_sum") as sums:
                 second = _timed(together, ranks)
             if turn:
                 seconds["alone"].append(first.seconds)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,11 +23,20 @@ TIMEOUT = timedelta(hours=1)
 """How long a rank waits for the others, as while the first one evaluates. One that has died is noticed at once."""
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in buckets of about this size; PyTorch's `DistributedDataParallel` has the same default."""
+_AWAKE_SECONDS = 0.02
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class RankError(RunError):
     """Another rank does not answer."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A sum on its way. :param work: torch's handle. :param on_processor: whether the values lie there."""
+
+    work: Any
+    on_processor: bool
 
 
 @dataclass(frozen=True)
@@ -94,29 +103,59 @@ class Ranks:
 
     def sum(self, values: th.Tensor) -> th.Tensor:
         """The sum over all ranks, the same bits on each; `values` is used up."""
-        if self.size > 1:
-            with _answering():
-                dist.all_reduce(values)
+        self.end_sum(self.begin_sum(values))
         return values
 
-    def average_gradients(self, parameters: Iterable[th.nn.Parameter], weight: float, beside: th.Tensor) -> th.Tensor:
+    def begin_sum(self, values: th.Tensor) -> Sending | None:
+        """Begin to replace values by their sum over all ranks, see `end_sum`; they must be left alone until then."""
+        if self.size == 1:
+            return None
+        with _answering():
+            return Sending(dist.all_reduce(values, async_op=True), values.device.type == "cpu")
+
+    def end_sum(self, sending: Sending | None) -> None:
+        """Wait for a sum that was begun.
+
+        To sleep and be woken up can take longer than the message, on a virtual machine a millisecond: so the core stays
+        awake for as long as ranks that compute alike let one another wait.
+        """
+        if sending is None:
+            return
+        with _answering():
+            end = time.perf_counter() + _AWAKE_SECONDS
+            while sending.on_processor and time.perf_counter() < end and not sending.work.is_completed():
+                os.sched_yield()
+            sending.work.wait()
+
+    def average_gradients(
+        self,
+        parameters: Iterable[th.nn.Parameter],
+        weight: float,
+        beside: th.Tensor,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> th.Tensor:
         """Make every parameter's gradient the weighted mean over all ranks, the same bits on each.
 
         :param weight: of this rank's gradients; those of all ranks sum to 1.
         :param beside: other values, (N,), which travel with the first bucket: each message is a wait for the slowest.
+        :param meanwhile: is called while the messages are on their way.
         :return: their sum, (N,) of the gradients' type.
         """
         found = beside
+        sent: list[tuple[list[th.nn.Parameter], int, th.Tensor, Sending | None]] = []
         for bucket in _buckets([each for each in parameters if each.requires_grad]):
             # A parameter without a gradient here may have one elsewhere, and all ranks have to send as much.
             gradients = [th.zeros_like(each) if each.grad is None else each.grad for each in bucket]
-            sizes = [beside.numel(), *(each.numel() for each in bucket)]
-            flat = th.cat([beside.to(gradients[0]), *(each.reshape(-1) for each in gradients)])
-            flat[sizes[0] :].mul_(weight)
-            sums = self.sum(flat).split(sizes)
-            found = sums[0] if beside.numel() else found
-            beside = beside[:0]
-            for parameter, mean in zip(bucket, sums[1:], strict=True):
+            others = beside if not sent else beside[:0]
+            flat = th.cat([others.to(gradients[0]), *(each.reshape(-1) for each in gradients)])
+            flat[len(others) :].mul_(weight)
+            sent.append((bucket, len(others), flat, self.begin_sum(flat)))
+        meanwhile()
+        for bucket, size, flat, sending in sent:
+            self.end_sum(sending)
+            first, *means = flat.split([size, *(each.numel() for each in bucket)])
+            found = first if size else found
+            for parameter, mean in zip(bucket, means, strict=True):
                 parameter.grad = mean.view_as(parameter)
         return found
 
@@ -147,7 +186,7 @@ class Ranks:
         for tensor in module.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         own = th.tensor(list(digest.digest()[:8]), dtype=th.float64)
-        if not self.all(bool((own * self.size == self.sum(own.clone())).all())):
+        if not (own * self.size == self.sum(own.clone())).all():
             raise RunError("the ranks' weights have come to differ: are their packages and machines the same?")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -75,15 +77,18 @@ class RankedUpdate(OnPolicyAlgorithm):
     def _epoch(self) -> list[dict[str, float]]:
         """One pass over the rollouts, ended where the policy has gone too far. :return: `FIGURES` of each minibatch.
 
-        What normalises a minibatch's advantages has travelled with the gradients of the one before.
+        What normalises a minibatch's advantages has travelled with the gradients of the one before; while those are on
+        their way, the minibatch after the next is put together.
         """
         rows = []
         batches = self.rollout_buffer.get(self.batch_size // self.ranks.size)
-        batch: Any = next(batches)
-        powers = self.ranks.sum(_powers(batch.advantages))
-        while batch is not None:
-            upcoming: Any = next(batches, None)
-            count, mean, squares = _moments(powers)
+        ahead: deque[Any] = deque(islice(batches, 1))
+        powers = _powers(ahead[0].advantages)
+        sending = self.ranks.begin_sum(powers)
+        ahead.extend(islice(batches, 1))
+        self.ranks.end_sum(sending)
+        while ahead:
+            batch, (count, mean, squares) = ahead.popleft(), _moments(powers)
             if self.normalize_advantage and count > 1:
                 deviation = (squares / (count - 1)) ** 0.5
                 batch = batch._replace(advantages=(batch.advantages - mean) / (deviation + 1e-8))
@@ -92,15 +97,19 @@ class RankedUpdate(OnPolicyAlgorithm):
             losses["loss"].backward()
             weight = len(batch.advantages) / count
             figures = weight * th.stack([losses[name].detach() for name in FIGURES])
-            powers = th.zeros_like(powers) if upcoming is None else _powers(upcoming.advantages)
-            beside = th.cat([figures, self.ranks.in_places(powers)])
-            found = self.ranks.average_gradients(self.policy.parameters(), weight, beside)
+            powers = _powers(ahead[0].advantages) if ahead else th.zeros_like(powers)
+            found = self.ranks.average_gradients(
+                self.policy.parameters(),
+                weight,
+                th.cat([figures, self.ranks.in_places(powers)]),
+                meanwhile=lambda: ahead.extend(islice(batches, 1)),
+            )
             rows.append(dict(zip(FIGURES, found.tolist(), strict=False)))
             if self._is_too_far(rows[-1]):
                 break
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
-            batch, powers = upcoming, self.ranks.of_places(found[len(FIGURES) :])
+            powers = self.ranks.of_places(found[len(FIGURES) :])
         return rows
 
     def _is_too_far(self, row: Mapping[str, float]) -> bool:
