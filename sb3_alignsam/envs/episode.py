@@ -140,10 +140,11 @@ class ClickEpisode:
 
         :param low_res: (M, 4h, 4w) logits. :param iou: (M,) predicted. :param image_size: side of SAM's square.
         """
-        best = int(iou.argmax())
+        values = iou.tolist()
+        best = max(range(len(values)), key=values.__getitem__)
         first = self.low_res is None
         self.low_res = low_res[best : best + 1].clone()
-        self.last = self._look(self.low_res, float(iou[best]), image_size)
+        self.last = self._look(self.low_res, values[best], image_size)
         if first or self.answer_rule == "last" or self.last.predicted_iou >= self.answer.predicted_iou:
             self.answer = self.last
         self.best_score = max(self.best_score, self.answer.score)

@@ -153,7 +153,7 @@ class Observations:
         if episode.low_res is None:
             return np.full((1, *self.embedding_shape[1:]), 0.5, np.float32)
         pooled = F.avg_pool2d(episode.low_res.sigmoid(), episode.low_res.shape[-1] // self.embedding_shape[-1])
-        return np.clip(pooled.cpu().numpy(), 0, 1)
+        return pooled.clamp(0, 1).cpu().numpy()
 
     def _click_map(self, episode: ClickEpisode, steps: int) -> np.ndarray:
         """Patches that hold a positive (first channel) or a negative click, (2, G, G) uint8."""

@@ -42,7 +42,7 @@ class Clicks:
             raise ValueError(
                 f"clicks need points (N, 2) and labels (N,), N >= 1; got {points.shape} and {labels.shape}"
             )
-        if not ((labels == 0) | (labels == 1)).all():
+        if not {0, 1}.issuperset(labels.tolist()):
             raise ValueError(f"click labels are 1 (positive) or 0 (negative); got {labels.tolist()}")
         object.__setattr__(self, "points_xy", points)
         object.__setattr__(self, "labels", labels)
@@ -50,7 +50,7 @@ class Clicks:
     @classmethod
     def of(cls, clicks: Sequence[Click]) -> Clicks:
         """Collect single clicks."""
-        return cls(np.array([[c.x, c.y] for c in clicks]), np.array([c.positive for c in clicks]))
+        return cls(np.array([[c.x, c.y] for c in clicks], np.float32), np.array([c.positive for c in clicks], np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)

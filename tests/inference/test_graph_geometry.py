@@ -70,9 +70,8 @@ class _Places(th.nn.Module):
         )
 
 
-@pytest.mark.parametrize(("size", "patches"), [(256, 14), (320, 48)])
-def test_onnxruntime_comes_to_the_same_pixels(size, patches, tmp_path):
-    module = _Places(size, patches)
+def test_onnxruntime_comes_to_the_same_pixels(tmp_path):
+    module = _Places(320, 14)  # neither is a power of two
     with warnings.catch_warnings(action="ignore"):
         program = th.export.export(module, (ROWS,), dynamic_shapes=({0: Dim("batch")},))
         th.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "places.onnx")
