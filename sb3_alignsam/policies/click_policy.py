@@ -110,7 +110,7 @@ def _greedy(policy: Any, distribution: Any) -> th.Tensor:
     return greedy_actions(distribution.probs, policy.mlp_extractor.stop_logit is not None)
 
 
-class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
+class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]  # see above
     """SB3 policy for PPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
     reads_category = True

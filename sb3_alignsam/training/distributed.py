@@ -24,6 +24,8 @@ TIMEOUT = timedelta(hours=1)
 BUCKET_BYTES = 25 * 2**20
 """Gradients travel in buckets of about this size; PyTorch's `DistributedDataParallel` has the same default."""
 _AWAKE_SECONDS = 0.02
+"""How long a rank that waits keeps its core awake, see `Ranks.end_sum`."""
+_stand_back = getattr(os, "sched_yield", lambda: time.sleep(0))  # Windows has no such call
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -124,7 +126,7 @@ class Ranks:
         with _answering():
             end = time.perf_counter() + _AWAKE_SECONDS
             while sending.on_processor and time.perf_counter() < end and not sending.work.is_completed():
-                os.sched_yield()
+                _stand_back()
             sending.work.wait()
 
     def average_gradients(

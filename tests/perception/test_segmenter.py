@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from sb3_alignsam.datasets import ShapesDataset
 from sb3_alignsam.perception import Clicks, Segmenter, oracle_click
 from sb3_alignsam.perception.decoder import ClickDecoder
-from sb3_alignsam.perception.geometry import resized_shape
+from sb3_alignsam.perception.geometry import resize_longest_side, resized_shape
 from sb3_alignsam.perception.segmenter import upsample_logits
 
 
@@ -86,6 +86,15 @@ def test_padding_is_zero_after_normalising(segmenter):
     pixels = segmenter.preprocess(np.full((128, 256, 3), 255, np.uint8))
     assert pixels[:128].min() > 1
     assert not pixels[128:].any()
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (300, 400)])
+def test_pixels_are_normalised_also_of_a_view_that_runs_backwards(segmenter, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    mean, std = segmenter.pixel_statistics
+    resized = resize_longest_side(image[:, ::-1].copy(), 256)
+    expected = (resized.astype(np.float32) - mean) / std
+    assert np.array_equal(segmenter.preprocess(image[:, ::-1])[: len(resized)], expected)
 
 
 def test_mixed_first_and_later_clicks_need_multimask_said(segmenter, samples):
