@@ -129,7 +129,7 @@ class ClickPolicy(MultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ig
         return _greedy(self, self.get_distribution(observation).distribution)
 
 
-class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]
+class MaskableClickPolicy(MaskableMultiInputActorCriticPolicy, _KeepsHalfPrecision):  # type: ignore[misc]  # likewise
     """sb3-contrib policy for MaskablePPO; `features_extractor_class` is a `ClickFeaturesExtractor`."""
 
     reads_category = True
